@@ -1,0 +1,1 @@
+"""Statistics on run documents alone: imports neither kubernetes nor torch, prints nothing."""

@@ -1,0 +1,1 @@
+"""From requirements and run documents to a verdict; reads documents, measures nothing."""
