@@ -5,6 +5,9 @@ call here enqueues and returns. Two batches fit in device memory (a double buffe
 of batch b wait, on the copy stream, for the end of step b - 2, and step b waits, on the
 compute stream, for all copies of batch b and for step b - 1.
 
+The buffer of a batch may be held by a step that is not enqueued or not released yet; its
+copies wait on the device, never in the host's call.
+
 The host's duties, which a device may check and must not repair:
 
 - copies of batch b are enqueued only after all copies of batch b - 1 have been;
@@ -24,7 +27,8 @@ __all__ = ["CopyDone", "Device", "DeviceEvent", "DeviceFacts", "StepDone", "Step
 class CopyDone:
     """The bytes of one piece are on the device; its slot may be refilled.
 
-    `start_ns` and `end_ns` are host-clock instants on the copy stream.
+    `start_ns` and `end_ns` are host-clock instants on the copy stream. The event itself comes
+    a little later, by the time a thread takes to wake, and never earlier than `end_ns`.
     """
 
     piece: int
@@ -42,11 +46,14 @@ class StepReady:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A step has ended. Instants are host-clock; a device may deliver these late, all at once.
+    """The instants of a step are known. They are host-clock.
+
+    A real device may deliver these late, all at once; the emulated one as soon as they can be
+    computed, which may be before the host's clock gets there.
 
     `ready_ns` is max(end of the batch's last copy, enqueue time, end of the step before);
-    `late_ns` is how much of the batch's copy time was lost to the emulation's own late
-    wake-ups (always 0 on a real device).
+    `late_ns` is how much of the batch's copy time was lost to the emulation's own thread not
+    running when it should (always 0 on a real device).
     """
 
     step: int
@@ -105,8 +112,11 @@ class Device(Protocol):
         """
 
     def release(self, step: int, not_before_ns: int) -> None:
-        """Let a gated step start: at max(own ready, `not_before_ns`) on the emulated device,
-        at once on a real one."""
+        """Let a gated step start.
+
+        At max(own ready, `not_before_ns`) on the emulated device, at once on a real one. It
+        may come before the step's `StepReady`.
+        """
 
     def fileno(self) -> int:
         """Return a descriptor that polls readable while `events` has something to return."""
@@ -117,7 +127,8 @@ class Device(Protocol):
     def finish(self) -> list[DeviceEvent]:
         """Block until everything enqueued has ended (waiting out emulated time), return the rest.
 
-        Ends the phase; `start` may be called again.
+        Ends the phase; `start` may be called again. Copies without a step may be left; a gated
+        step that was never released is an error, since it could not end.
         """
 
     def facts(self) -> DeviceFacts:

@@ -63,11 +63,11 @@ class Window:
 
 
 class CopyThread:
-    """Runs copies in order and computes steps as soon as their instants are known.
+    """Runs copies in order; computes steps as soon as their instants are known.
 
-    The host appends to `copies` and calls `command`; single operations on a deque are atomic,
-    so nothing else is locked. The thread never polls: it sleeps until the host rings or the
-    next instant that it must not anticipate.
+    The host appends to a deque, which needs no lock; the time line is computed under one, by
+    whichever thread has news for it, so a step wakes nobody. The thread never polls: it sleeps
+    until the next instant that it must not anticipate, or until the host rings.
 
     Args:
         mailbox: Where events go.
@@ -75,24 +75,24 @@ class CopyThread:
     """
 
     def __init__(self, mailbox: Mailbox, *, clock: Callable[[], int]) -> None:
-        self.copies: deque[Copy] = deque()
         self.window: Window | None = None
-        self.timeline = Timeline(0)
         self.failure: BaseException | None = None
         self.num_copied = 0
         self.lag_ns = 0
         self.max_lag_ns = 0
-        self.asleep = False
-        self.hungry = False
         self._mailbox = mailbox
         self._clock = clock
-        self._commands: deque[Callable[[], None]] = deque()
+        self._timeline = Timeline(0)
+        self._lock = threading.Lock()
+        self._copies: deque[Copy] = deque()
+        self._num_enqueued = 0
         # A lock is the cheapest thing in Python that waits with a precise timeout
         # (sem_clockwait) and is woken by one futex call. It is held while nothing is new.
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._drained = threading.Lock()
-        self._drained.acquire()
+        self._drained = threading.Event()
+        self._hungry = False  # asleep for want of copies
+        self._blocked = False  # asleep for want of a step that frees the buffer
         self._finishing = False
         self._stopping = False
         self._burst = Burst()
@@ -104,31 +104,40 @@ class CopyThread:
         self._thread = threading.Thread(target=self._run, name="bench-copy", daemon=True)
         self._thread.start()
 
+    def start(self, timeline: Timeline) -> None:
+        """Begin a phase; nothing may be in flight."""
+        self._timeline = timeline
+
     def copy(self, copy: Copy) -> None:
-        """Enqueue one copy; wake the thread only when it has run out of copies."""
-        self.copies.append(copy)
-        if self.hungry:
-            self.hungry = False
-            self.ring()
+        """Enqueue one copy; wake the thread only when it has run out of them."""
+        self._num_enqueued += 1
+        self._copies.append(copy)
+        if self._hungry:
+            self._hungry = False
+            self._ring()
 
-    def command(self, act: Callable[[], None]) -> None:
-        """Have the thread do `act` before it looks at further copies."""
-        self._commands.append(act)
-        if self.asleep:
-            self.ring()
-
-    def ring(self) -> None:
-        """Wake the thread."""
-        with contextlib.suppress(RuntimeError):  # it was awake, and the bell rung already
-            self._bell.release()
+    def settle(self, news: Callable[[Timeline], None]) -> None:
+        """Give the time line a step or a release, and deliver what follows from it."""
+        with self._lock:
+            news(self._timeline)
+            self._deliver_steps()
+        if self._blocked:
+            self._ring()
 
     def drain(self) -> None:
         """Block until both streams are empty and the clock has passed their last instant.
 
         Returns as well when the thread has failed.
         """
-        self.command(self._begin_finish)
-        self._drained.acquire()
+        self._drained.clear()
+        self._finishing = True
+        if self.failure is None and self.num_copied < self._num_enqueued:
+            self._ring()
+            self._drained.wait()
+        self._finishing = False
+        last = max(self._timeline.last_copy_end_ns, self._timeline.last_compute_end_ns)
+        while self.failure is None and (left := last - self._clock()) > 0:
+            time.sleep(left / _NS)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the thread has used."""
@@ -138,17 +147,18 @@ class CopyThread:
         return self._cpu_seconds
 
     def close(self) -> None:
-        """End the thread after the part it is copying, and return the window."""
+        """End the thread after the part that it is copying, and return the window."""
         self._stopping = True
-        self.ring()
+        self._ring()
         self._thread.join()
         self._cpu_clock = None
         if self.window is not None:
             self.window.close()
             self.window = None
 
-    def _begin_finish(self) -> None:
-        self._finishing = True
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # rung already
+            self._bell.release()
 
     def _run(self) -> None:
         self._cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
@@ -164,7 +174,7 @@ class CopyThread:
             self._mailbox.signal()
         finally:
             self._cpu_seconds = time.thread_time()
-            self._drained.release()
+            self._drained.set()
 
     def _work(self) -> int | None:
         """Do the next thing that can be done now.
@@ -173,34 +183,27 @@ class CopyThread:
             `_AGAIN`; or the instant before which nothing can be done unless the host calls;
             None for no such instant.
         """
-        while self._commands:
-            self._commands.popleft()()
-        for event in self.timeline.advance():
-            self._mailbox.put(event)
         now = self._clock()
         if self._in_flight is not None:
             if now < self._in_flight.end_ns:
                 return self._in_flight.end_ns
             self._deliver(self._in_flight, now)
             self._in_flight = None
-        if self.copies:
-            earliest = self.timeline.copy_start_ns(self.copies[0][1], self.copies[0][4])
-            if earliest is None or earliest > now:
-                return earliest
-            self._copy(self.copies.popleft(), earliest, now)
-            return _AGAIN
-        if self._finishing:
-            last = max(self.timeline.last_copy_end_ns, self.timeline.last_compute_end_ns)
-            if last > now:
-                return last
-            self._finishing = False
-            self._drained.release()
-        return None
+        if not self._copies:
+            if self._finishing and self.num_copied == self._num_enqueued:
+                self._finishing = False
+                self._drained.set()
+            return None
+        earliest = self._earliest_ns()
+        if earliest is None or earliest > now:
+            return earliest
+        self._copy(self._copies.popleft(), earliest, now)
+        return _AGAIN
 
     def _copy(self, copy: Copy, earliest_ns: int, now_ns: int) -> None:
         """Move one piece, place it on the time line, deliver it unless the link is slower."""
         piece, batch, address, num_bytes, _ = copy
-        pace_ns = self.timeline.pace_ns(num_bytes)
+        pace_ns = self._timeline.pace_ns(num_bytes)
         if self.window is None:
             start, end, late = earliest_ns, earliest_ns + pace_ns, 0
         else:
@@ -214,7 +217,9 @@ class CopyThread:
                 earliest_ns, started_ns=now_ns, ended_ns=ended, idle_ns=idle, pace_ns=pace_ns
             )
             now_ns = ended
-        self.timeline.record_copy(batch, end, late_ns=late)
+        with self._lock:
+            self._timeline.record_copy(batch, end, late_ns=late)
+            self._deliver_steps()
         done = CopyDone(piece, start, end)
         if end <= now_ns:
             self._deliver(done, now_ns)
@@ -229,15 +234,29 @@ class CopyThread:
         self.max_lag_ns = max(self.max_lag_ns, lag)
         self._mailbox.put(done)
 
+    def _deliver_steps(self) -> None:
+        for event in self._timeline.advance():
+            self._mailbox.put(event)
+
     def _sleep(self, due_ns: int | None) -> None:
-        """Sleep until `due_ns`, a command, or (with nothing left to copy) a copy."""
-        self.hungry = not self.copies and self._in_flight is None
-        self.asleep = True
-        # What the host added before it could see these flags must not be slept over.
-        if not (self._commands or self._stopping or (self.hungry and self.copies)):
-            if due_ns is None:
-                self._bell.acquire()
-            elif (seconds := (due_ns - self._clock()) / _NS) > 0:
-                self._bell.acquire(timeout=seconds)
-        self.asleep = self.hungry = False
+        """Sleep until `due_ns`, or until the host brings what the thread has run out of."""
+        self._hungry = not self._copies and self._in_flight is None
+        self._blocked = due_ns is None and not self._hungry
+        # News that came before the host could see these flags must not be slept over.
+        if self._news():
+            pass
+        elif due_ns is None:
+            self._bell.acquire()
+        elif (seconds := (due_ns - self._clock()) / _NS) > 0:
+            self._bell.acquire(timeout=seconds)
+        self._hungry = self._blocked = False
         self._burst.wake()
+
+    def _news(self) -> bool:
+        if self._stopping or (self._hungry and (self._copies or self._finishing)):
+            return True
+        return self._blocked and self._earliest_ns() is not None
+
+    def _earliest_ns(self) -> int | None:
+        _, batch, _, _, enqueued = self._copies[0]
+        return self._timeline.copy_start_ns(batch, enqueued)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from functools import partial
 
 from bench.device.base import DeviceEvent, DeviceFacts
 from bench.device.copy_thread import CopyThread, Sink, Window
@@ -89,7 +88,7 @@ class EmulatedDevice:
         self._duties.start(max_batch_bytes, step_seconds)
         if self._copy_mode == "bytes":
             self._make_window(max_batch_bytes)
-        self._thread.timeline = Timeline(round(step_seconds * _NS), self._link)
+        self._thread.start(Timeline(round(step_seconds * _NS), self._link))
 
     def copy(self, piece: int, step: int, offset: int, num_bytes: int) -> None:
         """Enqueue one copy."""
@@ -103,13 +102,10 @@ class EmulatedDevice:
         """Enqueue one step behind the copies of its batch."""
         self._check()
         num_copies = self._duties.step(step, gated=gated)
-        self._thread.command(
-            partial(
-                self._thread.timeline.enqueue_step,
-                step,
-                enqueued_ns=self._clock(),
-                num_copies=num_copies,
-                gated=gated,
+        enqueued = self._clock()
+        self._thread.settle(
+            lambda timeline: timeline.enqueue_step(
+                step, enqueued_ns=enqueued, num_copies=num_copies, gated=gated
             )
         )
 
@@ -117,7 +113,7 @@ class EmulatedDevice:
         """Let a gated step start at max(own ready, `not_before_ns`)."""
         self._check()
         self._duties.release(step)
-        self._thread.command(partial(self._thread.timeline.release, step, not_before_ns))
+        self._thread.settle(lambda timeline: timeline.release(step, not_before_ns))
 
     def fileno(self) -> int:
         """Return a descriptor that polls readable while events wait, or after a failure."""

@@ -131,9 +131,7 @@ class Timeline:
         known.late_ns += late_ns
         known.last_end_ns = self.last_copy_end_ns = end_ns
 
-    def enqueue_step(
-        self, step: int, *, enqueued_ns: int, num_copies: int, gated: bool
-    ) -> None:
+    def enqueue_step(self, step: int, *, enqueued_ns: int, num_copies: int, gated: bool) -> None:
         """Note that the host enqueued a step behind `num_copies` copies of its batch."""
         self._steps[step] = _Step(enqueued_ns, num_copies, gated)
 
