@@ -1,0 +1,165 @@
+"""What must match for two runs to be comparable.
+
+A pure function of what was run and where: themes of plain values, then a hash over them.
+Places (paths, mount points, URLs, device numbers) and ids (run, seed of the repeats, time)
+are left out on purpose: the same cell elsewhere or later is the same cell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bench.results.schema import Tool
+from bench.spec.plan import Plan
+
+__all__ = ["THEMES", "differences", "fingerprint"]
+
+THEMES = ("workload", "dataset", "node", "device", "kernel", "storage", "loader", "tool")
+
+PLACES_AND_IDS = frozenset(
+    (
+        *("path", "directory", "root", "mount_point", "source", "device", "device_number", "name"),
+        *("url", "endpoint_url", "claimName", "sub_path", "subPath", "uid", "uuid", "serial"),
+        *("free_bytes", "used_bytes", "available_bytes", "num_used", "pv_name", "pvc_name"),
+    )
+)
+"""Keys of storage facts that say where or how full, not what."""
+
+NODE_FACTS = (
+    *("architecture", "cpu_model", "num_cpus", "num_cpus_allowed", "cpu_limit"),
+    *("num_numa_nodes", "memory_limit_bytes", "clock_source"),
+)
+GIB = 2**30
+
+DEVICE_FACTS = ("kind", "name", "copy", "link_bytes_per_second", "details")
+DEVICE_IDS = frozenset(("uuid", "serial", "pci_bus_id", "bus_id", "numa_node", "index"))
+
+
+def fingerprint(
+    plan: Plan,
+    *,
+    host: Mapping[str, Any],
+    device: Mapping[str, Any],
+    storage: Mapping[str, Any],
+    tool: Tool,
+) -> dict[str, Any]:
+    """Return plain values by theme (THEMES), and `hash`, the sha256 over all of them.
+
+    Args:
+        plan: What was run, resolved.
+        host: Facts of the node, by the names of `bench.measure.host.HostFacts`.
+        device: Facts of the accelerator, by the names of `bench.device.base.DeviceFacts`.
+        storage: Facts of the target: file system, mount options, disk, CSI driver ...;
+            entries that are places or ids are left out at any depth.
+        tool: What measured.
+    """
+    themes = {
+        "workload": _workload(plan),
+        "dataset": {
+            "format": plan.dataset.format,
+            "files": plan.dataset.num_files,
+            "samples": plan.dataset.num_samples,
+            "bytes": plan.dataset.total_bytes,
+            "manifest_digest": plan.dataset.manifest_digest,
+        },
+        "node": _node(host),
+        "device": _device(device),
+        "kernel": {"release": host.get("kernel")},
+        "storage": {
+            "name": plan.storage_name,
+            "kind": plan.storage.kind,
+            "simulated": _plain(plan.storage.simulated),
+            "cache_tiers": [_plain(tier) for tier in plan.storage.cache_tiers],
+            "facts": _without(storage, PLACES_AND_IDS),
+        },
+        "loader": _loader(plan),
+        "tool": {
+            "version": tool.version,
+            "commit": tool.commit,
+            "image_digest": tool.image_digest,
+            "python": tool.python,
+        },
+    }
+    plain: dict[str, Any] = json.loads(_canonical(themes))
+    return plain | {"hash": hashlib.sha256(_canonical(themes)).hexdigest()}
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the dotted paths at which two fingerprints differ, hashes left aside."""
+    return sorted(set(_differ(one, other, "")) - {"hash"})
+
+
+def _workload(plan: Plan) -> dict[str, Any]:
+    spec = plan.workload.model_dump(mode="json", by_alias=True)
+    settings = plan.settings
+    return {
+        "name": plan.workload_name,
+        "sample_bytes": spec["dataset"]["sample_bytes"],
+        "samples_per_file": spec["dataset"]["samples_per_file"],
+        "access": {k: v for k, v in spec["access"].items() if k != "shuffle_seed"},
+        "batch_size": plan.workload.batch_size,
+        "decode": spec["decode"],
+        "accelerator": settings.accelerator,
+        "step_seconds": plan.step_seconds,
+        "nodes": settings.nodes,
+        "gpus_per_node": settings.gpus_per_node,
+        "division": plan.division,
+        "max_steps": settings.max_steps,
+        "max_seconds": settings.max_seconds,
+    }
+
+
+def _node(host: Mapping[str, Any]) -> dict[str, Any]:
+    node = {name: host.get(name) for name in NODE_FACTS}
+    total = host.get("memory_total_bytes")
+    # what the firmware and the kernel keep for themselves changes by some MB at each boot
+    node["memory_total_gib"] = None if total is None else round(total / GIB)
+    return node
+
+
+def _device(device: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: device.get(name) for name in DEVICE_FACTS}
+    return kept | {"details": _without(device.get("details") or {}, DEVICE_IDS)}
+
+
+def _loader(plan: Plan) -> dict[str, Any]:
+    settings = plan.settings
+    return {
+        "engine": plan.storage.io.engine,
+        "mode": plan.storage.io.mode,
+        "block_bytes": plan.storage.io.block_bytes,
+        "threads": plan.num_threads,
+        "reader_processes": settings.reader_processes,
+        "ring_bytes": settings.ring_bytes,
+        "cache": settings.cache,
+        "sync": settings.sync,
+    }
+
+
+def _plain(model: Any) -> Any:
+    return None if model is None else model.model_dump(mode="json", by_alias=True)
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without(v, names) for k, v in value.items() if k not in names}
+    if isinstance(value, list | tuple):
+        return [_without(item, names) for item in value]
+    return value
+
+
+def _canonical(themes: Mapping[str, Any]) -> bytes:
+    return json.dumps(themes, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _differ(one: Any, other: Any, path: str) -> list[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return [
+            found
+            for key in one.keys() | other.keys()
+            for found in _differ(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if one == other else [path]
