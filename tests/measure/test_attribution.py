@@ -264,6 +264,33 @@ def test_contradictory_stamps_are_unattributed_and_the_sum_still_holds(
     assert found.unattributed_ns > 0
 
 
+def test_a_slot_that_waits_for_itself_ends_as_unattributed() -> None:
+    spec = uniform(1, 1, Service(), num_slots=1)
+    steps, pieces = simulate([spec])[0]
+    pieces[0]["previous"] = 0
+    for column in ("grant", "start", "read_end", "ready", "taken", "copy_queued", "freed"):
+        pieces[column] = pieces["h2d_end"]
+    table, found = accounts(spec, (steps, pieces))
+    assert found.unattributed_ns == table.total_ns > 0
+
+
+def test_a_thread_that_handled_two_pieces_at_once_explains_nothing() -> None:
+    spec = uniform(20, 4, Service(read=20 * MS), step=5 * MS, num_threads=2)
+    steps, pieces = simulate([spec])[0]
+    pieces["reader"] = pieces["thread"] = 0  # two threads that go by one name
+    table, found = accounts(spec, (steps, pieces))
+    np.testing.assert_array_equal(found.causes_ns.sum(axis=1), table.stall_ns)
+    assert found.unattributed_ns > 0
+
+
+def test_a_copy_that_ended_long_before_it_was_enqueued_explains_nothing() -> None:
+    spec = uniform(20, 4, Service(read=20 * MS), step=5 * MS)
+    steps, pieces = simulate([spec])[0]
+    pieces["h2d_end"] -= 2 * MS
+    _, found = accounts(spec, (steps, pieces))
+    assert found.unattributed_ns > 0
+
+
 def test_stamps_of_the_device_may_be_off_by_the_clock_error() -> None:
     spec = uniform(20, 4, Service(read=20 * MS, copy=20 * US), step=5 * MS)
     steps, pieces = simulate([spec])[0]

@@ -67,6 +67,13 @@ def test_version_1_reads_the_own_group_and_knows_its_no_limit(tmp_path: Path) ->
     assert throttled_seconds(root=root) == pytest.approx(1.5)
 
 
+def test_the_number_that_version_1_gives_for_no_limit_is_no_limit(tmp_path: Path) -> None:
+    name = "sys/fs/cgroup/memory/memory.limit_in_bytes"
+    files = {"proc/self/mountinfo": V1, "proc/self/cgroup": "4:memory:/\n"}
+    root = tree(tmp_path, files | {name: "9223372036854771712\n"})
+    assert memory_limit_bytes(root=root) is None
+
+
 @pytest.mark.parametrize("path", ["/docker/abc", "/../../other", "/"])
 def test_a_path_outside_the_mounted_part_means_the_mounts_root(tmp_path: Path, path: str) -> None:
     root = tree(
