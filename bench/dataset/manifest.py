@@ -1,0 +1,181 @@
+"""The manifest: what a data set consists of, in a Parquet file beside its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.dataset.shape import (
+    GENERATOR_VERSION,
+    TFRECORD_FRAME_BYTES,
+    file_sizes,
+    object_name,
+    samples_in_files,
+)
+from bench.errors import DatasetError
+from bench.spec.documents import Dataset
+
+__all__ = ["MANIFEST_NAME", "Manifest"]
+
+MANIFEST_NAME = "manifest.parquet"
+REMAKE = "remove the directory and run `bench prepare` to make it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A data set's files.
+
+    Attributes:
+        name: Name of the workload it was made for.
+        dataset: Description.
+        generator_version: Of the generator that made it.
+        names: Shape (N,), fixed-width bytes: paths below the directory.
+        size_bytes: Shape (N,), int64.
+        num_samples: Shape (N,), int64.
+        crc32c: Shape (N,), uint32, of the whole file.
+    """
+
+    name: str
+    dataset: Dataset
+    generator_version: int
+    names: npt.NDArray[np.bytes_]
+    size_bytes: npt.NDArray[np.int64]
+    num_samples: npt.NDArray[np.int64]
+    crc32c: npt.NDArray[np.uint32]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files."""
+        return int(self.size_bytes.sum())
+
+    @property
+    def total_samples(self) -> int:
+        """Samples of all files."""
+        return int(self.num_samples.sum())
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the rows, whatever the Parquet encoding."""
+        state = hashlib.sha256()
+        state.update(str(self.generator_version).encode())
+        for column in (self.names, self.size_bytes, self.num_samples, self.crc32c):
+            state.update(np.ascontiguousarray(column).tobytes())
+        return state.hexdigest()
+
+    @property
+    def sample_stride_bytes(self) -> npt.NDArray[np.int64]:
+        """Stored bytes of each sample of a file, framing included; shape (N,)."""
+        return self.size_bytes // self.num_samples
+
+    @classmethod
+    def synthetic(cls, name: str, dataset: Dataset) -> Manifest:
+        """Return the manifest of a data set without bytes, for simulated targets."""
+        sizes = file_sizes(dataset)
+        return cls(
+            name,
+            dataset,
+            GENERATOR_VERSION,
+            np.zeros(len(sizes), "S1"),
+            sizes,
+            samples_in_files(dataset),
+            np.zeros(len(sizes), np.uint32),
+        )
+
+    @classmethod
+    def of_files(
+        cls, name: str, dataset: Dataset, crc32c: npt.NDArray[np.uint32]
+    ) -> Manifest:
+        """Return the manifest of a generated data set."""
+        sizes = file_sizes(dataset)
+        names = np.array([object_name(dataset, i).encode() for i in range(len(sizes))])
+        return cls(
+            name, dataset, GENERATOR_VERSION, names, sizes, samples_in_files(dataset), crc32c
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write the manifest, atomically.
+
+        Raises:
+            OSError: As the file system says.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(
+            {
+                "object": pa.array(self.names.astype(str)),
+                "size_bytes": self.size_bytes,
+                "num_samples": self.num_samples,
+                "crc32c": self.crc32c,
+            }
+        ).replace_schema_metadata(
+            {
+                "bench.name": self.name,
+                "bench.generator_version": str(self.generator_version),
+                "bench.dataset": self.dataset.model_dump_json(),
+                "bench.digest": self.digest,
+            }
+        )
+        temporary = directory / f".{MANIFEST_NAME}.tmp"
+        pq.write_table(table, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(directory / MANIFEST_NAME)
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def load(cls, directory: Path) -> Manifest:
+        """Read the manifest of a data set.
+
+        Raises:
+            DatasetError: It is missing, damaged, or of another generator version.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = directory / MANIFEST_NAME
+        try:
+            table = pq.read_table(path, memory_map=False, use_threads=False)
+        except FileNotFoundError as error:
+            raise DatasetError(
+                str(path), "the data set has no manifest", "run `bench prepare` to make it"
+            ) from error
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(str(path), "the manifest cannot be read", REMAKE) from error
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        try:
+            version = int(metadata["bench.generator_version"])
+            if version != GENERATOR_VERSION:
+                raise DatasetError(
+                    str(path),
+                    f"made by generator version {version}, this is version {GENERATOR_VERSION}",
+                    REMAKE,
+                )
+            manifest = cls(
+                metadata["bench.name"],
+                Dataset.model_validate(json.loads(metadata["bench.dataset"])),
+                version,
+                np.array([n.encode() for n in table["object"].to_pylist()]),
+                table["size_bytes"].to_numpy().astype(np.int64),
+                table["num_samples"].to_numpy().astype(np.int64),
+                table["crc32c"].to_numpy().astype(np.uint32),
+            )
+        except (KeyError, ValueError) as error:
+            raise DatasetError(str(path), "the manifest is not one of ours", REMAKE) from error
+        if manifest.digest != metadata.get("bench.digest"):
+            raise DatasetError(str(path), "the manifest was changed by hand", REMAKE)
+        return manifest
+
+    def frame_bytes(self) -> int:
+        """Return the framing of one sample inside a file of several."""
+        return TFRECORD_FRAME_BYTES if self.dataset.format == "tfrecord" else 0
