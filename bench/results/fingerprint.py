@@ -28,6 +28,13 @@ PLACES_AND_IDS = frozenset(
 )
 """Keys of storage facts that say where or how full, not what."""
 
+ADDRESS_OPTIONS = frozenset(
+    (
+        *("addr", "clientaddr", "mountaddr", "mountport", "port", "lowerdir", "upperdir"),
+        *("workdir", "subvol", "subvolid", "fd", "user_id", "group_id"),
+    )
+)
+
 NODE_FACTS = (
     *("architecture", "cpu_model", "num_cpus", "num_cpus_allowed", "cpu_limit"),
     *("num_numa_nodes", "memory_limit_bytes", "clock_source"),
@@ -145,10 +152,19 @@ def _plain(model: Any) -> Any:
 
 def _without(value: Any, names: frozenset[str]) -> Any:
     if isinstance(value, Mapping):
-        return {k: _without(v, names) for k, v in value.items() if k not in names}
+        return {
+            key: _without(item, names)
+            for key, item in value.items()
+            if key not in names or isinstance(item, Mapping)  # "device" may be a group of facts
+        }
     if isinstance(value, list | tuple):
-        return [_without(item, names) for item in value]
+        return [_without(item, names) for item in value if not _is_address(item)]
     return value
+
+
+def _is_address(option: Any) -> bool:
+    """Say whether a mount option names a place: NFS addresses, directories of an overlay."""
+    return isinstance(option, str) and option.partition("=")[0] in ADDRESS_OPTIONS
 
 
 def _canonical(themes: Mapping[str, Any]) -> bytes:
