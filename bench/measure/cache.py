@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.measure.mounts import Mode, MountFacts, Proof, Verdict, proof_of
-from bench.measure.pagecache import Probes
+from bench.measure.pagecache import Probes, evict, probe
 from bench.results.schema import Cache, CacheTierState
 from bench.spec.documents import CacheTier
 
-__all__ = ["MAX_COLD_HIT_RATIO", "CacheEvidence", "hit_ratio", "judge_cache"]
+__all__ = [
+    "MAX_COLD_HIT_RATIO",
+    "CacheEvidence",
+    "Probes",
+    "evict",
+    "hit_ratio",
+    "judge_cache",
+    "probe",
+]
 
 MAX_COLD_HIT_RATIO = 0.01
 """A run is cold when at most this share of its bytes came from the client's page cache."""

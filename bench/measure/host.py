@@ -11,8 +11,17 @@ from dataclasses import dataclass
 
 from bench.measure.cgroup import cpu_limit, memory_limit_bytes
 from bench.measure.mounts import mount_facts
+from bench.measure.process import ProcessMeter, ProcessReading
 
-__all__ = ["BlockDevice", "HostFacts", "block_device", "harness_commit", "host_facts"]
+__all__ = [
+    "BlockDevice",
+    "HostFacts",
+    "ProcessMeter",
+    "ProcessReading",
+    "block_device",
+    "harness_commit",
+    "host_facts",
+]
 
 UNKNOWN = "unknown"
 GIT_TIMEOUT_S = 10.0

@@ -16,8 +16,8 @@ from bench.results.schema import Histogram, Latency
 
 __all__ = [
     "histogram",
+    "histogram_latency",
     "histogram_quantile",
-    "latency",
     "merge_histograms",
     "merge_latencies",
     "read_durations_ns",
@@ -98,7 +98,7 @@ def histogram_quantile(counts: Histogram, quantile: float) -> float:
     return float(counts.lowest_seconds * 2.0 ** ((index + 0.5) / counts.bins_per_octave))
 
 
-def latency(durations_ns: npt.NDArray[np.int64]) -> Latency | None:
+def histogram_latency(durations_ns: npt.NDArray[np.int64]) -> Latency | None:
     """Return exact percentiles and the histogram of durations; None where there is none."""
     if len(durations_ns) == 0:
         return None

@@ -14,7 +14,7 @@ __all__ = ["ProcessMeter", "ProcessReading"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessReading:
-    """One reading; all figures count up from the start of the process."""
+    """One reading; all figures but `pss_bytes` count up from the start of the process."""
 
     read_bytes: int | None
     """Bytes that the block layer fetched for this process; all bytes of O_DIRECT reads."""
@@ -23,6 +23,8 @@ class ProcessReading:
     cpu_seconds: float | None
     """User and system time of all threads, in ticks of 1 / sysconf(SC_CLK_TCK)."""
     major_faults: int | None
+    pss_bytes: int | None
+    """Proportional set size now: each shared page counts by this process's share."""
     run_delay_seconds: float | None
     """Runnable but not running, of the threads that live now."""
 
@@ -38,8 +40,13 @@ class ProcessMeter:
     def __init__(self, pid: int, *, root: str = "/") -> None:
         self._directory = os.path.join(root, "proc", str(pid))
 
+    @classmethod
+    def own(cls) -> ProcessMeter:
+        """Return the meter of the calling process."""
+        return cls(os.getpid())
+
     def read(self) -> ProcessReading:
-        """Read everything but PSS, which walks all mappings."""
+        """Read all meters; PSS walks all mappings, milliseconds with a large ring."""
         fields = self._fields("io")
         cpu_seconds, major_faults = self._stat()
         return ProcessReading(
@@ -47,14 +54,11 @@ class ProcessMeter:
             rchar_bytes=fields.get("rchar"),
             cpu_seconds=cpu_seconds,
             major_faults=major_faults,
+            pss_bytes=self._pss_bytes(),
             run_delay_seconds=self._run_delay_seconds(),
         )
 
-    def pss_bytes(self) -> int | None:
-        """Return the proportional set size: each shared page counts by this process's share.
-
-        Takes milliseconds for a process with a large ring.
-        """
+    def _pss_bytes(self) -> int | None:
         kilobytes = self._fields("smaps_rollup").get("Pss")
         return None if kilobytes is None else kilobytes * 1024
 

@@ -2,109 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.measure.attribution import Attribution, attribute, seconds_by_name
+from bench.measure.attribution import seconds_by_name
 from bench.measure.segments import UNATTRIBUTED
-from bench.measure.stall import SECOND_NS, RankStall, TotalStall, aggregate, rank_stall
-from bench.measure.sync import RankTables, resolve_sync
-from bench.measure.timeline import Timeline
+from bench.measure.stall import SECOND_NS, RankStall, StallTable, TotalStall
 from bench.results.schema import CAUSES, STATES, Stall, SyncRoot
 
-__all__ = ["Accounts", "RankInput", "account", "late_ns"]
+__all__ = ["late_ns", "stall_document"]
 
 Ns = npt.NDArray[np.int64]
-Table = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RankInput:
-    """What one rank recorded; position in a sequence is the rank's number.
-
-    Attributes:
-        steps: STEP_DTYPE rows of the measured phase; one or more.
-        pieces: PIECE_DTYPE rows of the measured phase.
-        steps_r0: STEP_DTYPE rows of replay R0; None where it did not run.
-        start_ns: Start of the measured phase on this rank's clock.
-        floor_ns: From `floor_from_replay`.
-        wall_ns: Host's wall clock from the start to this rank's end.
-    """
-
-    steps: Table
-    pieces: Table
-    steps_r0: Table | None
-    start_ns: int
-    floor_ns: int
-    wall_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """All accounts of one repeat in paced mode."""
-
-    ranks: tuple[RankStall, ...]
-    total: TotalStall
-    attributions: tuple[Attribution, ...]
-    """By rank, with `sync` as booked."""
-    causes_ns: tuple[Ns, ...]
-    """By rank, with `sync` resolved; shape (steps, len(CAUSES) + 1)."""
-    rank_documents: tuple[Stall, ...]
-    document: Stall
-    """Of all ranks together."""
-
-
-def account(ranks: Sequence[RankInput], *, step_seconds: float | None) -> Accounts | None:
-    """Compute and attribute the stall of a repeat; None in unthrottled mode.
+def stall_document(
+    stall: RankStall | TotalStall,
+    *,
+    causes_ns: Ns,
+    states_ns: Ns,
+    sync_root: SyncRoot | None,
+) -> Stall:
+    """Return the stall of one rank, or of all together, in seconds.
 
     Args:
-        ranks: One or more, each with one step or more.
-        step_seconds: Step time; None in unthrottled mode.
+        stall: From `rank_stall` or `aggregate`.
+        causes_ns: With `sync` resolved; shape (steps, len(CAUSES) + 1). For all ranks
+            together, theirs one below the other.
+        states_ns: Shape (steps, len(STATES) + 1), of the same steps.
+        sync_root: From `resolve_sync`.
     """
-    stalls, tables = [], []
-    for rank in ranks:
-        stall = rank_stall(
-            rank.steps,
-            start_ns=rank.start_ns,
-            floor_ns=rank.floor_ns,
-            wall_ns=rank.wall_ns,
-            step_seconds=step_seconds,
-            steps_r0=rank.steps_r0,
-        )
-        if stall is None:
-            return None
-        timeline = Timeline(rank.steps, rank.pieces)
-        found = attribute(timeline, stall.table)
-        roots = rank.steps["root_rank"]
-        tables.append(RankTables(timeline, stall.table, found, rank.start_ns, roots))
-        stalls.append(stall)
-    resolved = resolve_sync(tables)
-    states = [one.attribution.states_ns for one in tables]
-    total = aggregate(stalls)
-    return Accounts(
-        ranks=tuple(stalls),
-        total=total,
-        attributions=tuple(one.attribution for one in tables),
-        causes_ns=resolved.causes_ns,
-        rank_documents=tuple(
-            _document(stall, [states[i]], [resolved.causes_ns[i]], resolved.roots[i])
-            for i, stall in enumerate(stalls)
-        ),
-        document=_document(total, states, resolved.causes_ns, resolved.root),
-    )
-
-
-def _document(
-    stall: RankStall | TotalStall,
-    states_ns: Sequence[Ns],
-    causes_ns: Sequence[Ns],
-    root: SyncRoot | None,
-) -> Stall:
-    causes = np.concatenate(causes_ns)
     epoch_start = stall.epoch_start_ns
     return Stall(
         total_seconds=stall.stall_ns / SECOND_NS,
@@ -113,18 +41,22 @@ def _document(
         noise_ratio=stall.noise_ratio,
         floor_seconds=stall.floor_ns / SECOND_NS,
         time_to_first_batch_seconds=stall.time_to_first_batch_ns / SECOND_NS,
-        causes=seconds_by_name(causes, CAUSES),
-        states=seconds_by_name(np.concatenate(states_ns), STATES),
-        unattributed_seconds=int(causes[:, UNATTRIBUTED].sum()) / SECOND_NS,
-        sync_root=root,
+        causes=seconds_by_name(causes_ns, CAUSES),
+        states=seconds_by_name(states_ns, STATES),
+        unattributed_seconds=int(causes_ns[:, UNATTRIBUTED].sum()) / SECOND_NS,
+        sync_root=sync_root,
         per_step=stall.per_step,
         epoch_start_seconds=None if epoch_start is None else epoch_start / SECOND_NS,
     )
 
 
-def late_ns(rank: RankInput, stall: RankStall) -> int:
+def late_ns(steps: npt.NDArray[Any], table: StallTable) -> int:
     """Return how much of a rank's stall the emulation's own late wake-ups may account for.
 
     Lateness counts only as far as it reached a gap: per step the smaller of the two.
+
+    Args:
+        steps: STEP_DTYPE rows.
+        table: Stall of the same steps.
     """
-    return int(np.minimum(rank.steps["late_ns"], stall.table.stall_ns).sum())
+    return int(np.minimum(steps["late_ns"], table.stall_ns).sum())

@@ -139,8 +139,8 @@ def test_a_mount_without_a_disk_has_no_block_device(tmp_path: Path) -> None:
 
 
 def test_meters_of_this_process_agree_with_another_tool() -> None:
-    meter = ProcessMeter(os.getpid())
-    reading, pss = meter.read(), meter.pss_bytes()
+    reading = ProcessMeter.own().read()
+    pss = reading.pss_bytes
     times = psutil.Process().cpu_times()
     assert reading.cpu_seconds == pytest.approx(times.user + times.system, abs=0.5)
     assert reading.rchar_bytes is not None
@@ -155,7 +155,7 @@ def test_meters_of_a_process_that_is_gone_are_unknown() -> None:
     child.wait()
     reading = meter.read()
     assert (reading.cpu_seconds, reading.read_bytes, reading.run_delay_seconds) == (None,) * 3
-    assert meter.pss_bytes() is None
+    assert reading.pss_bytes is None
 
 
 def test_a_command_name_with_brackets_does_not_shift_the_meters(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bench.measure.latency import (
     histogram,
+    histogram_latency,
     histogram_quantile,
-    latency,
     merge_histograms,
     merge_latencies,
     read_durations_ns,
@@ -51,14 +51,14 @@ def test_a_quantile_of_the_histogram_is_within_half_a_bin(
 
 
 def test_latency_is_exact_where_durations_are_at_hand() -> None:
-    found = latency(np.arange(1, 102) * 1_000_000)
+    found = histogram_latency(np.arange(1, 102) * 1_000_000)
     assert found is not None
     assert (found.p50, found.p90, found.max) == (0.051, pytest.approx(0.091), 0.101)
-    assert latency(np.zeros(0, dtype=np.int64)) is None
+    assert histogram_latency(np.zeros(0, dtype=np.int64)) is None
 
 
 def test_merged_latencies_never_exceed_the_largest() -> None:
-    parts = [latency(np.array([1_000_000] * 9)), latency(np.array([1_000_001]))]
+    parts = [histogram_latency(np.array([1_000_000] * 9)), histogram_latency(np.array([1_000_001]))]
     merged = merge_latencies([part for part in parts if part is not None])
     assert merged is not None
     assert merged.max == pytest.approx(0.001000001)
