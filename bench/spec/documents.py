@@ -82,9 +82,9 @@ class Dataset(Strict):
 
     format: Literal["npz", "tfrecord", "jpeg", "raw"]
     """Container format of the files."""
-    samples: int = Field(gt=0)
+    samples: int = Field(gt=0, le=10**12)
     """Number of samples: a minimum; a run may need more to be long and cold enough."""
-    samples_per_file: int = Field(default=1, gt=0)
+    samples_per_file: int = Field(default=1, gt=0, le=10**9)
     """Samples in each file; more than one for tfrecord and raw only."""
     sample_bytes: SampleBytes
     """Payload bytes of a sample."""
@@ -119,7 +119,7 @@ class Access(Strict):
     ] = "shuffled-files"
     """shuffled-files: whole files in a new order each epoch; sequential-shards: shards in a
     new order, samples of a shard in sequence; random-samples: each sample by itself."""
-    epochs: int = Field(default=1, gt=0)
+    epochs: int = Field(default=1, gt=0, le=10**6)
     """Passes over the data set in one repeat."""
     shuffle_seed: int = Field(default=1, ge=0, lt=2**63)
     """Seed of the order; each repeat and each epoch derives its own from it."""
@@ -152,7 +152,7 @@ class WorkloadSpec(Strict):
     """What is read."""
     access: Access = Access()
     """In which order."""
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0, le=10**9)
     """Samples of one step on one accelerator."""
     accelerators: dict[Name, Accelerator] = Field(min_length=1)
     """Step times by accelerator name."""
@@ -246,7 +246,7 @@ class Simulated(Strict):
     """Time from request to first byte, of each request by itself."""
     jitter_seconds: Seconds = Field(default=0.0, ge=0)
     """Mean of an exponential extra latency, seeded."""
-    slow_every: int = Field(default=0, ge=0)
+    slow_every: int = Field(default=0, ge=0, le=10**12)
     """Every n-th request is slow; 0 for none."""
     slow_seconds: Seconds = Field(default=0.0, ge=0)
     """Extra latency of a slow request."""
@@ -352,13 +352,13 @@ class RequirementsSpec(Strict):
 
     requirements: tuple[Requirement, ...] = Field(min_length=1)
     """One entry per workload and target."""
-    min_repeats: int = Field(default=5, gt=0)
+    min_repeats: int = Field(default=5, gt=0, le=1000)
     """Fewest repeats of a run."""
     min_measured_seconds: Seconds = Field(default=300.0, gt=0)
     """Shortest measured phase; less makes an approval provisional."""
     guards: tuple[str, ...] = ()
     """Validity guards that must hold."""
-    review_after_days: int = Field(default=91, gt=0)
+    review_after_days: int = Field(default=91, gt=0, le=36500)
     """Days until the approval is to be reviewed."""
 
 

@@ -34,9 +34,9 @@ class DeviceSettings(Strict):
 class PlanSettings(Strict):
     """Settings of the run itself; `--set plan.NAME=VALUE` overrides any of them."""
 
-    nodes: int = Field(default=1, gt=0)
+    nodes: int = Field(default=1, gt=0, le=100_000)
     """Nodes that measure together."""
-    gpus_per_node: int = Field(default=1, gt=0)
+    gpus_per_node: int = Field(default=1, gt=0, le=256)
     """Ranks on each node."""
     repeats: int = Field(default=1, gt=0, le=1000)
     """Measurements of the cell; the unit of statistics."""
@@ -52,7 +52,7 @@ class PlanSettings(Strict):
     """State of the client's page cache that is asked for before each repeat."""
     seed: int = Field(default=1, ge=0, lt=2**63)
     """Mixed into the shuffle seed of each repeat."""
-    max_steps: int | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, gt=0, le=10**12)
     """Stop after so many steps (--steps)."""
     max_seconds: Seconds | None = Field(default=None, gt=0)
     """Stop after so much measured time (--duration)."""
