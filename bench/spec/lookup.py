@@ -32,6 +32,10 @@ def _names(folders: list[Path]) -> list[str]:
     return sorted(found)
 
 
+def _other(folder: Folder) -> str:
+    return next(word for name, word in WORDS.items() if name != folder)
+
+
 def find(reference: str, folder: Folder) -> Path:
     """Return the file that a reference names.
 
@@ -61,6 +65,8 @@ def find(reference: str, folder: Folder) -> Path:
     if not is_name:
         problem = "is a directory" if reference and path.is_dir() else "is no file"
     remedy = f"did you mean {near}? " if near else ""
+    if is_name and any(reference in _names([Path(o), _packaged(o)]) for o in WORDS if o != folder):
+        remedy = f"{reference} is a {_other(folder)}; "
     raise UsageError(f"{word} {reference!r}", problem, f"{remedy}known: {', '.join(known)}")
 
 
