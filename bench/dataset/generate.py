@@ -32,7 +32,7 @@ from bench.dataset.verify import check
 from bench.errors import DatasetError
 from bench.spec.documents import Dataset
 
-__all__ = ["Progress", "ensure", "generate"]
+__all__ = ["Progress", "ensure", "generate", "remove"]
 
 JOURNAL_NAME = ".journal.jsonl"
 BATCH_BYTES = 64 * 2**20
@@ -157,7 +157,7 @@ def _refuse_foreign(directory: Path) -> None:
     foreign = sorted(n for n in found - DONE_OR_STARTED if not n.startswith(".lock"))
     ours = not found or JOURNAL_NAME in found or MANIFEST_NAME in found
     if foreign or not ours:
-        first = foreign[0] if foreign else sorted(found)[0]
+        first = foreign[0] if foreign else min(found)
         raise DatasetError(
             str(directory / first),
             "the data set's directory holds something that bench did not make",
@@ -366,3 +366,16 @@ class _Maker:
                 raise OSError(code, os.strerror(code), str(self._directory))
         finally:
             os.close(fd)
+
+
+def remove(directory: Path) -> None:
+    """Remove a data set that bench made; nothing where there is none.
+
+    Raises:
+        DatasetError: The directory holds foreign files, or cannot be removed.
+    """
+    if not directory.exists():
+        return
+    with _edge(directory):
+        _refuse_foreign(directory)
+        shutil.rmtree(directory)

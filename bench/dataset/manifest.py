@@ -88,9 +88,7 @@ class Manifest:
         )
 
     @classmethod
-    def of_files(
-        cls, name: str, dataset: Dataset, crc32c: npt.NDArray[np.uint32]
-    ) -> Manifest:
+    def of_files(cls, name: str, dataset: Dataset, crc32c: npt.NDArray[np.uint32]) -> Manifest:
         """Return the manifest of a generated data set."""
         sizes = file_sizes(dataset)
         names = np.array([object_name(dataset, i).encode() for i in range(len(sizes))])

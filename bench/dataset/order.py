@@ -54,9 +54,7 @@ def _splits_shards(manifest: Manifest, access: Access, num_ranks: int) -> bool:
     return access.pattern == "sequential-shards" and len(manifest.size_bytes) < num_ranks
 
 
-def _rank_samples(
-    manifest: Manifest, access: Access, rank: int, num_ranks: int
-) -> tuple[int, int]:
+def _rank_samples(manifest: Manifest, rank: int, num_ranks: int) -> tuple[int, int]:
     """Return the range of a rank where shards are cut: samples [start, stop) of all."""
     total = manifest.total_samples
     return total * rank // num_ranks, total * (rank + 1) // num_ranks
@@ -74,7 +72,7 @@ def _runs(
         files = np.searchsorted(first, mine, side="right") - 1
         return np.stack([files, mine - first[files], np.ones_like(mine)], axis=1)
     if _splits_shards(manifest, access, num_ranks):
-        start, stop = _rank_samples(manifest, access, rank, num_ranks)
+        start, stop = _rank_samples(manifest, rank, num_ranks)
         first = np.cumsum(counts) - counts
         low = np.maximum(first, start)
         high = np.minimum(first + counts, stop)
@@ -93,7 +91,7 @@ def _rank_total(
         total = manifest.total_samples
         return total // num_ranks + (rank < total % num_ranks)
     if _splits_shards(manifest, access, num_ranks):
-        start, stop = _rank_samples(manifest, access, rank, num_ranks)
+        start, stop = _rank_samples(manifest, rank, num_ranks)
         return stop - start
     if (counts == counts[0]).all():
         files = len(counts)
@@ -113,15 +111,11 @@ def num_batches(
     seed: int = 0,
 ) -> int:
     """Return the batches of a rank in an epoch; the last one may be short."""
-    total = _rank_total(
-        manifest, access, rank=rank, num_ranks=num_ranks, epoch=epoch, seed=seed
-    )
+    total = _rank_total(manifest, access, rank=rank, num_ranks=num_ranks, epoch=epoch, seed=seed)
     return -(-total // batch_size)
 
 
-def check_partition(
-    manifest: Manifest, access: Access, *, batch_size: int, num_ranks: int
-) -> None:
+def check_partition(manifest: Manifest, access: Access, *, batch_size: int, num_ranks: int) -> None:
     """Refuse a data set that cannot be shared out.
 
     Raises:

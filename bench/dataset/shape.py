@@ -94,13 +94,11 @@ def file_sizes(dataset: Dataset) -> npt.NDArray[np.int64]:
         payload = dataset.sample_bytes.mean * counts
     else:
         payload = sample_sizes(dataset, 0, dataset.samples)
-    overhead = {
-        "npz": npz_overhead_bytes(),
-        "tfrecord": TFRECORD_FRAME_BYTES * counts,
-        "jpeg": 0,
-        "raw": 0,
-    }[dataset.format]
-    total: npt.NDArray[np.int64] = payload + overhead
+    total = payload
+    if dataset.format == "npz":
+        total = payload + npz_overhead_bytes()
+    elif dataset.format == "tfrecord":
+        total = payload + TFRECORD_FRAME_BYTES * counts
     return total
 
 

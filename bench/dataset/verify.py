@@ -72,7 +72,7 @@ def _zero_filled(directory: Path, manifest: Manifest, known: list[str]) -> Itera
     rng = np.random.default_rng(0)
     count = len(manifest.names)
     for index in sorted(rng.permutation(count)[: max(1, min(SAMPLED_FILES, count // 20))]):
-        name = manifest.names[index].decode()
+        name = bytes(manifest.names[index]).decode()
         size = int(manifest.size_bytes[index])
         if name in known or size < SAMPLE_BYTES:
             continue
@@ -113,7 +113,10 @@ def verify(
     total = manifest.total_bytes
     with ThreadPoolExecutor(workers) as pool:
         for index, crc in enumerate(
-            pool.map(lambda i: _crc(directory / manifest.names[i].decode()), range(len(manifest.names)))
+            pool.map(
+                lambda i: _crc(directory / bytes(manifest.names[i]).decode()),
+                range(len(manifest.names)),
+            )
         ):
             if crc != int(manifest.crc32c[index]):
                 pool.shutdown(wait=False, cancel_futures=True)

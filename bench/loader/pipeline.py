@@ -29,6 +29,11 @@ __all__ = ["Pipeline"]
 GRANT_CHUNK = 8
 """Requests handed over at once: small, so that the first reader starts at once."""
 
+QUEUE_FACTOR = 2
+"""Requests under way per reader thread: one being read and one waiting, so that no thread
+ever waits for the rank. More would only hold slots that nobody fills yet, and give up the
+cache-warm reuse of slots."""
+
 PROGRESS_SECONDS = 0.25
 DRAIN_TIMEOUT_SECONDS = 60.0
 
@@ -70,6 +75,7 @@ class Pipeline:
         self._holder = [-1] * ring.num_slots
         self._in_flight: dict[int, Piece] = {}
         self._num_requested = 0
+        self._max_requested = min(pool.max_requests, QUEUE_FACTOR * pool.num_threads)
         self._next_piece = 0
         self._open: deque[OpenStep] = deque()
         self._open_by_step: dict[int, OpenStep] = {}
@@ -130,8 +136,9 @@ class Pipeline:
                 self._advance()
                 if self._finished():
                     break
-                if self._held_back is not None and not self._open:
-                    continue  # drained: read on
+                drained = self._held_back is not None and not self._open
+                if self._take_events(self._device.events()) or drained:
+                    continue  # slots came free at once, or the next epoch may begin
                 for fd, _ in poll.poll(PROGRESS_SECONDS * 1000):
                     if fd == limits.control_fd:
                         raise Interrupted("run", "stopped by the launcher")
@@ -195,7 +202,7 @@ class Pipeline:
             while (
                 self._free
                 and len(messages) < GRANT_CHUNK
-                and self._num_requested < self._pool.max_requests
+                and self._num_requested < self._max_requested
                 and (item := self._next_to_grant()) is not None
             ):
                 step, planned = item
@@ -280,9 +287,10 @@ class Pipeline:
         limit = self._limits.max_seconds
         return limit is not None and clock_ns() - self._start_ns >= limit * 1e9
 
-    def _take_events(self, events: list[DeviceEvent]) -> None:
+    def _take_events(self, events: list[DeviceEvent]) -> bool:
+        """Handle what the device reports; return whether there was anything."""
         if not events:
-            return
+            return False
         now = clock_ns()
         freed = 0
         for event in events:
@@ -301,6 +309,7 @@ class Pipeline:
                 self._step_done(event)
         if freed:
             self._occupancy.change(now, -freed)
+        return True
 
     def _step_done(self, event: StepDone) -> None:
         planned = self._steps.done(event)

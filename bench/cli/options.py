@@ -1,0 +1,159 @@
+"""Options that `bench run` and `bench prepare` share, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from bench.errors import UsageError
+from bench.launch.assemble import Site, storage_facts
+from bench.launch.local import LocalSite
+from bench.launch.resolve import Cell, resolve_cell, target_root
+from bench.measure.host import host_facts
+from bench.measure.mounts import mount_facts
+from bench.spec.division import division
+from bench.spec.documents import StorageTarget
+from bench.spec.load import load_storage, load_workload
+from bench.spec.overrides import plan_settings
+from bench.spec.plan import PlanSettings
+from bench.storage.probe import check_mode
+
+__all__ = ["Request", "cell_options", "open_site", "read_request"]
+
+Command = Callable[..., Any]
+
+
+def cell_options(command: Command) -> Command:
+    """Add the arguments and options that describe a cell."""
+    for decorate in reversed(
+        (
+            click.argument("workload"),
+            click.option("-s", "--storage", required=True, help="Storage target: name or file."),
+            click.option("-a", "--accelerator", help="Accelerator of the workload, or none."),
+            click.option("--nodes", type=int, help="Nodes that measure together."),
+            click.option("--gpus-per-node", type=int, help="Accelerators on each node."),
+            click.option("--dataset-size", help="Scale the number of files to this size."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="PATH=VALUE",
+                help="Override workload.*, storage.* or plan.*; may be repeated.",
+            ),
+        )  # fmt: skip
+    ):
+        command = decorate(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for, checked and completed.
+
+    Attributes:
+        cell: Workload, target and settings.
+        root: Directory for data sets; None for a simulated target.
+        division: Certified or exploratory.
+        overrides: As given.
+    """
+
+    cell: Cell
+    root: Path | None
+    division: Literal["certified", "exploratory"]
+    overrides: tuple[str, ...]
+    local: LocalSite
+    site: Site
+
+
+def _make_root(target: StorageTarget) -> Path | None:
+    root = target_root(target)
+    if root is None:
+        return None
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            str(root),
+            f"the target's directory cannot be made ({error.strerror})",
+            "choose another one with --set storage.directory.path=DIR",
+        ) from error
+    return root
+
+
+def open_site(target: StorageTarget, root: Path | None) -> tuple[LocalSite, Site]:
+    """Try the target and gather facts of the machine.
+
+    Raises:
+        TargetError: The target refuses how it is to be read.
+    """
+    align = 1
+    if root is not None:
+        mount = mount_facts(str(root))
+        fs_type = mount.fs_type if mount is not None else "unknown"
+        align = check_mode(root, target.spec.io.mode, fs_type=fs_type).offset_bytes
+    mount, facts = storage_facts(root)
+    return LocalSite(str(root or ""), align), Site(host_facts(), mount, facts)
+
+
+def read_request(
+    *,
+    workload: str,
+    storage: str,
+    overrides: tuple[str, ...],
+    **settings: Any,
+) -> Request:
+    """Load the documents, apply overrides and check that the cell can be measured here.
+
+    Args:
+        workload: Name or file.
+        storage: Name or file.
+        overrides: --set options.
+        settings: Plan settings by name; None for not given.
+
+    Raises:
+        UsageError: Something is wrong with what the user wrote.
+    """
+    plan: PlanSettings = plan_settings(overrides, **settings)
+    declared_workload, declared_storage = load_workload(workload), load_storage(storage)
+    wanted = load_workload(workload, overrides=overrides)
+    target = load_storage(storage, overrides=overrides)
+    if target.spec.directory is not None and target.spec.io.engine != "posix":
+        raise UsageError(
+            "storage.io.engine", f"{target.spec.io.engine!r} cannot read files", "use posix"
+        )
+    if plan.nodes > 1:
+        raise UsageError(
+            "--nodes",
+            f"{plan.nodes} nodes cannot be measured by the local launcher",
+            "use --gpus-per-node on this machine",
+        )
+    root = _make_root(target)
+    local, site = open_site(target, root)
+    direct = target.spec.io.mode == "direct" or root is None or plan.cache != "cold"
+    memory_fs = site.mount is not None and site.mount.fs_type in ("tmpfs", "ramfs")
+    usable = site.host.usable_memory_bytes
+    cell = resolve_cell(
+        wanted,
+        target,
+        plan,
+        memory_bytes=usable,
+        cacheable_bytes=0 if direct or memory_fs else usable or 0,
+    )
+    return Request(
+        cell=cell,
+        root=root,
+        division=division(
+            declared_workload=declared_workload,
+            workload=wanted,
+            declared_storage=declared_storage,
+            storage=target,
+            settings=plan,
+        ),
+        overrides=overrides,
+        local=local,
+        site=site,
+    )

@@ -1,0 +1,185 @@
+"""`bench run`: measure one cell and store what came of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from bench.analysis.intervals import summarize
+from bench.analysis.summary import sentence
+from bench.cli.follow import Follower
+from bench.cli.live import LiveLine
+from bench.cli.options import Request, cell_options, read_request
+from bench.cli.show import summary
+from bench.dataset.generate import ensure
+from bench.dataset.manifest import Manifest
+from bench.errors import BenchError, Interrupted, InvalidMeasurement
+from bench.launch.campaign import (
+    Campaign,
+    run_repeats,
+    scratch_directory,
+    termination_as_interrupt,
+)
+from bench.launch.document import fresh_id, plan_summary, run_document
+from bench.launch.resolve import build_plan, dataset_directory
+from bench.report.page import render_run
+from bench.results.schema import Run
+from bench.results.store import RunKey, Store, open_store
+from bench.spec.plan import Plan
+
+__all__ = ["command"]
+
+MAKE_WORKERS = 2
+"""Threads that make data sets: the disk is the limit from two on."""
+
+
+@click.command(name="run")
+@cell_options
+@click.option("--launcher", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--repeats", type=int, help="Measurements of the cell.")
+@click.option("--steps", "max_steps", type=int, help="Stop each repeat after so many steps.")
+@click.option("--duration", "max_seconds", help="Stop each repeat after so much time.")
+@click.option("--results", default="bench-results", show_default=True, help="Results directory.")
+@click.option("--dry-run", is_flag=True, help="Print what would be run, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run document and nothing else.")
+def command(
+    *,
+    workload: str,
+    storage: str,
+    overrides: tuple[str, ...],
+    launcher: str,
+    results: str,
+    dry_run: bool,
+    as_json: bool,
+    dataset_size: str | None,
+    **settings: Any,
+) -> None:
+    """Measure WORKLOAD on a storage target.
+
+    Makes or checks the data set, streams it through the loader into the accelerator, and
+    stores a run document and a report page.
+    """
+    del launcher  # one choice in this version
+    request = read_request(
+        workload=workload,
+        storage=storage,
+        overrides=overrides,
+        dataset_bytes=dataset_size,
+        **settings,
+    )
+    if dry_run:
+        _print_plan(request)
+        return
+    store = open_store(results)
+    store.check_writable()
+    console = Console(stderr=True)
+    with termination_as_interrupt(), LiveLine(console, mode="off" if as_json else "auto") as line:
+        run, campaign = _measure(request, store, results, Follower(line, request.cell))
+    key = store.key(run)
+    page = store.write_report(key, render_run(store, key, run))
+    if as_json:
+        print(json.dumps(run.model_dump(mode="json"), indent=1, ensure_ascii=False))
+    else:
+        summary(run, console=Console(), document=store.place(key), report=page)
+    _conclude(run, campaign)
+
+
+def _conclude(run: Run, campaign: Campaign) -> None:
+    """Raise what the exit status has to say."""
+    if campaign.interrupted:
+        raise Interrupted("run", "interrupted; what was measured is stored")
+    if campaign.error is not None:
+        raise campaign.error
+    if run.status == "invalid":
+        bad = next(repeat for repeat in run.repeats if repeat.status == "invalid")
+        raise InvalidMeasurement(f"repeat {bad.index}", bad.problem, "see the report's guards")
+
+
+def _print_plan(request: Request) -> None:
+    cell = request.cell
+    dataset = cell.workload.spec.dataset
+    document = {
+        "division": request.division,
+        "workload": cell.workload.model_dump(mode="json", by_alias=True),
+        "storage": cell.target.model_dump(mode="json", by_alias=True),
+        "plan": plan_summary(cell, None, {}),
+        "dataset": {
+            "directory": dataset_directory(cell),
+            "samples": dataset.samples,
+            "bytes": Manifest.synthetic("dry-run", dataset).total_bytes,
+        },
+    }
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def _manifest(request: Request, follower: Follower) -> Manifest:
+    cell = request.cell
+    name, dataset = cell.workload.metadata.name, cell.workload.spec.dataset
+    if request.root is None:
+        return Manifest.synthetic(name, dataset)
+    return ensure(request.root, name, dataset, workers=MAKE_WORKERS, progress=follower.making)
+
+
+def _measure(
+    request: Request, store: Store, results: str, follower: Follower
+) -> tuple[Run, Campaign]:
+    """Run everything; return the stored document, of a stopped run as well."""
+    run_id, created_at = fresh_id(), datetime.now(UTC)
+    cell = request.cell
+    key = RunKey(cell.target.metadata.name, cell.workload.metadata.name, run_id)
+    plan: Plan | None = None
+    campaign = Campaign()
+    try:
+        manifest = _manifest(request, follower)
+        plan = build_plan(
+            cell,
+            manifest,
+            run_id=run_id,
+            division=request.division,
+            overrides=request.overrides,
+        )
+        if plan.settings.max_steps is None:
+            follower.expect(manifest.total_bytes * plan.workload.access.epochs)
+        with scratch_directory(results, run_id) as scratch:
+            campaign = _run(request, plan, store, key, scratch, follower)
+    except KeyboardInterrupt:
+        campaign.interrupted = True
+    document = run_document(
+        cell,
+        plan,
+        campaign,
+        request.site,
+        run_id=run_id,
+        division=request.division,
+        summary=summarize(campaign.repeats),
+        sentence=sentence(campaign.repeats, plan=plan_summary(cell, plan, campaign.device)),
+        created_at=created_at,
+    )
+    return store.write_run(document), campaign
+
+
+def _run(
+    request: Request,
+    plan: Plan,
+    store: Store,
+    key: RunKey,
+    scratch: Path,
+    follower: Follower,
+) -> Campaign:
+    try:
+        return run_repeats(
+            plan,
+            local=request.local,
+            site=request.site,
+            store=store,
+            key=key,
+            scratch=scratch,
+            on_event=follower.event,
+        )
+    except BenchError as error:
+        return Campaign(error=error)

@@ -1,0 +1,1 @@
+"""Start agents and bring their results home: local processes now; a cluster is another launcher."""
