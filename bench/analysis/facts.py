@@ -6,6 +6,7 @@ by target and version, so a missing entry is "unknown" here and no error.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "guard_overview",
     "name_of",
     "num_ranks",
+    "reproduce_command",
     "step_seconds",
 ]
 
@@ -60,6 +62,30 @@ def accelerator_label(run: Run) -> str:
         label = f"{name} steps on {model}" if model else f"{name} ({kind})"
     ranks = num_ranks(run)
     return label if ranks == 1 else f"{ranks} x {label}"
+
+
+OPTIONS = {
+    "accelerator": "-a",
+    "nodes": "--nodes",
+    "gpus_per_node": "--gpus-per-node",
+    "dataset_bytes": "--dataset-size",
+    "max_steps": "--steps",
+    "max_seconds": "--duration",
+}
+"""Entries of `plan` that have an option of `bench run`."""
+
+
+def reproduce_command(run: Run) -> str:
+    """Return the command line that measures the same cell again."""
+    words = ["bench", "run", name_of(run.workload), "-s", name_of(run.storage)]
+    for entry, option in OPTIONS.items():
+        value = run.plan.get(entry)
+        if value is not None and not (entry in ("nodes", "gpus_per_node") and value == 1):
+            words += [option, str(value)]
+    words += ["--repeats", str(run.plan.get("repeats") or len(run.repeats))]
+    for override in run.plan.get("overrides") or ():
+        words += ["--set", str(override)]
+    return shlex.join(words)
 
 
 def cache_label(repeats: list[Repeat]) -> str:

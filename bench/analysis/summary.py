@@ -33,7 +33,9 @@ def sentence(repeats: Sequence[Repeat], *, plan: Mapping[str, Any]) -> str:
         return f"these figures must not be used: {failed}"
     if not used:
         return f"these figures must not be used: {failed}" if failed else _nothing(repeats)
-    text = _finding(used, summarize(used), plan) + _cache_note(used)
+    text = _finding(used, summarize(used), plan)
+    if "page cache" not in text:
+        text += _cache_note(used)
     if failed:
         text += f"; left out: {failed}"
     elif len(used) < len(repeats):

@@ -78,16 +78,16 @@ def memory_bytes(count: float) -> str:
 
 
 def interval_rate(interval: Interval) -> str:
-    """Return a throughput with its interval: "1.93 GB/s (1.90 to 1.96, n = 3)"."""
+    """Return a throughput with its interval: "1.93 GB/s (90 %: 1.90 to 1.96, n = 3)"."""
     if interval.low is None or interval.high is None:
         return f"{rate(interval.estimate)} (n = {interval.n}, no interval)"
     low, high = significant(interval.low / GB), significant(interval.high / GB)
-    return f"{rate(interval.estimate)} ({low} to {high}, n = {interval.n})"
+    return f"{rate(interval.estimate)} (90 %: {low} to {high}, n = {interval.n})"
 
 
 def interval_percent(interval: Interval) -> str:
-    """Return a ratio with its interval: "37.2 % (36.0 to 38.4, n = 3)"."""
+    """Return a ratio with its interval: "37.2 % (90 %: 36.0 to 38.4, n = 3)"."""
     if interval.low is None or interval.high is None:
         return f"{percent(interval.estimate)} (n = {interval.n}, no interval)"
     low, high = percent(interval.low)[:-2], percent(interval.high)[:-2]
-    return f"{percent(interval.estimate)} ({low} to {high}, n = {interval.n})"
+    return f"{percent(interval.estimate)} (90 %: {low} to {high}, n = {interval.n})"
