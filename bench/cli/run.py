@@ -16,6 +16,7 @@ from bench.cli.follow import Follower
 from bench.cli.live import LiveLine
 from bench.cli.options import Request, cell_options, read_request
 from bench.cli.show import summary
+from bench.cli.stored import stored_tables
 from bench.dataset.generate import ensure
 from bench.dataset.manifest import Manifest
 from bench.errors import BenchError, Interrupted, InvalidMeasurement
@@ -27,7 +28,7 @@ from bench.launch.campaign import (
 )
 from bench.launch.document import fresh_id, plan_summary, run_document
 from bench.launch.resolve import build_plan, dataset_directory
-from bench.report.page import render_run
+from bench.report.page import render_page
 from bench.results.schema import Run
 from bench.results.store import RunKey, Store, open_store
 from bench.spec.plan import Plan
@@ -81,7 +82,7 @@ def command(
     with termination_as_interrupt(), LiveLine(console, mode="off" if as_json else "auto") as line:
         run, campaign = _measure(request, store, results, Follower(line, request.cell))
     key = store.key(run)
-    page = store.write_report(key, render_run(store, key, run))
+    page = store.write_report(key, render_page(run, stored_tables(store, key, run)))
     if as_json:
         print(json.dumps(run.model_dump(mode="json"), indent=1, ensure_ascii=False))
     else:

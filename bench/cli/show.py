@@ -61,7 +61,7 @@ def summary(run: Run, *, console: Console, document: str = "", report: str = "")
     console.print(grid, highlight=False)
     for label, path in (("report", report), ("document", document)):
         if path:  # left to the terminal to wrap, so that it can be copied
-            console.print(Text(f"  {label:<10}  ", "dim") + text(path), soft_wrap=True)
+            console.print(Text(f"  {label:<11}  ", "dim") + text(path), soft_wrap=True)
     console.print(text(run.sentence, style="bold"), highlight=False)
 
 

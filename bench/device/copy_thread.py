@@ -135,7 +135,8 @@ class CopyThread:
             self._ring()
             self._drained.wait()
         self._finishing = False
-        last = max(self._timeline.last_copy_end_ns, self._timeline.last_compute_end_ns)
+        with self._lock:
+            last = self._timeline.last_ns
         while self.failure is None and (left := last - self._clock()) > 0:
             time.sleep(left / _NS)
 
@@ -217,14 +218,14 @@ class CopyThread:
                 earliest_ns, started_ns=now_ns, ended_ns=ended, idle_ns=idle, pace_ns=pace_ns
             )
             now_ns = ended
-        with self._lock:
-            self._timeline.record_copy(batch, end, late_ns=late)
-            self._deliver_steps()
         done = CopyDone(piece, start, end)
-        if end <= now_ns:
-            self._deliver(done, now_ns)
-        else:
-            self._in_flight = done
+        with self._lock:  # so that `drain` sees the copy and its consequences, or neither
+            self._timeline.record_copy(batch, end, start_ns=start, late_ns=late)
+            if end <= now_ns:
+                self._deliver(done, now_ns)
+            else:
+                self._in_flight = done
+            self._deliver_steps()
 
     def _deliver(self, done: CopyDone, now_ns: int) -> None:
         """Tell the host, and keep how much later than the stream's instant that is."""

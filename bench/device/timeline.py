@@ -104,9 +104,9 @@ class Timeline:
     _released: dict[int, int] = field(default_factory=dict)
 
     @property
-    def num_steps_pending(self) -> int:
-        """Steps enqueued whose end is not known yet."""
-        return len(self._steps)
+    def last_ns(self) -> int:
+        """Last instant so far on either stream."""
+        return max(self.last_copy_end_ns, self.last_compute_end_ns)
 
     def copy_start_ns(self, batch: int, enqueued_ns: int) -> int | None:
         """Return the earliest start of the batch's next copy; None while its buffer is held."""
@@ -124,10 +124,18 @@ class Timeline:
             return 0
         return -int(-num_bytes * _NS // self.link_bytes_per_second)
 
-    def record_copy(self, batch: int, end_ns: int, *, late_ns: int = 0) -> None:
-        """Note that one copy of the batch ends at `end_ns`."""
+    def record_copy(
+        self, batch: int, end_ns: int, *, start_ns: int | None = None, late_ns: int = 0
+    ) -> None:
+        """Note that one copy of the batch takes [start_ns, end_ns], `late_ns` of it too long.
+
+        A copy that starts after the stream ran dry starts when it does whatever came before,
+        so earlier lateness has delayed nothing that is still to come.
+        """
         known = self._batches.setdefault(batch, _Batch())
         known.num_copied += 1
+        if start_ns is not None and start_ns > self.last_copy_end_ns:
+            known.late_ns = 0
         known.late_ns += late_ns
         known.last_end_ns = self.last_copy_end_ns = end_ns
 

@@ -73,6 +73,8 @@ class Pipeline:
         self._gate = gate
         self._free = list(range(ring.num_slots - 1, -1, -1))
         self._holder = [-1] * ring.num_slots
+        self._freed = [0] * ring.num_slots
+        self._readers_busy_since = 0
         self._in_flight: dict[int, Piece] = {}
         self._num_requested = 0
         self._max_requested = min(pool.max_requests, QUEUE_FACTOR * pool.num_threads)
@@ -197,6 +199,9 @@ class Pipeline:
     def _grant(self) -> None:
         """Hand pieces to readers while slots are free."""
         while self._free and not self._exhausted:
+            if self._num_requested >= self._max_requested:
+                self._readers_busy_since = self._readers_busy_since or clock_ns()
+                return
             messages: list[bytes] = []
             granted: list[Piece] = []
             while (
@@ -220,9 +225,13 @@ class Pipeline:
             if not messages:
                 return
             now = clock_ns()
+            since = self._readers_busy_since or now
             for piece in granted:
-                piece.grant = now
+                # A piece that had a slot and waited for the readers was granted back then.
+                piece.grant = max(since, self._freed[piece.slot])
             self._pool.request(messages)
+            if self._num_requested < self._max_requested:
+                self._readers_busy_since = 0
 
     # What comes back
 
@@ -298,6 +307,7 @@ class Pipeline:
                 piece = self._in_flight.pop(event.piece)
                 self._record(piece, event, now)
                 self._free.append(piece.slot)
+                self._freed[piece.slot] = now
                 self._copies.done(piece.step)
                 freed += 1
             elif isinstance(event, StepReady):
