@@ -35,6 +35,11 @@ MAX_STRIPS = 8
 """Ranks that are drawn; a line says how many are not."""
 
 WINDOW_STEPS = 30
+NONE = "none"
+"""In unthrottled mode there is no accelerator that could stall."""
+
+NEEDED = " The dashed line is what the accelerators would take if they never waited."
+
 MAX_LINES = 12
 """Repeats drawn as lines or bars; a line says how many are not."""
 
@@ -99,13 +104,11 @@ def _dots(run: Run, repeats: list[Repeat], required: float | None) -> Figure:
         (
             str(r.index),
             r.status,
-            rate(r.throughput.bytes_per_second) if r.throughput else "not measured",
-            percent(r.stall.ratio) if r.stall else "not measured",
-            percent(r.stall.steady_ratio) if r.stall else "not measured",
-            percent(r.accelerator_utilization)
-            if r.accelerator_utilization is not None
-            else "not measured",
-            duration(r.stall.time_to_first_batch_seconds) if r.stall else "not measured",
+            rate(r.throughput.bytes_per_second) if r.throughput else NONE,
+            percent(r.stall.ratio) if r.stall else NONE,
+            percent(r.stall.steady_ratio) if r.stall else NONE,
+            NONE if r.accelerator_utilization is None else percent(r.accelerator_utilization),
+            duration(r.stall.time_to_first_batch_seconds) if r.stall else NONE,
             duration(r.duration_seconds),
         )
         for r in repeats
@@ -114,8 +117,8 @@ def _dots(run: Run, repeats: list[Repeat], required: float | None) -> Figure:
     return Figure(
         "Repeats",
         "One dot a repeat, the unit of statistics; the diamond is the estimate over those that "
-        "count (filled), with its two-sided 90 % interval (Student t, on logarithms for throughput). "
-        "Axes begin at zero."
+        "count (filled), with its two-sided 90 % interval (Student t, on logarithms for "
+        "throughput). Axes begin at zero."
         + (f" {skipped} of {len(run.repeats)} repeats do not count." if skipped else ""),
         svg=dots_chart(
             rates,
@@ -152,8 +155,8 @@ def _rates(repeats: list[Repeat], tables: Sequence[RankTables], required: float 
     ]
     return Figure(
         "Throughput over time",
-        "Payload bytes by the time they arrived in memory, all ranks together. The dashed line is "
-        "what the accelerator would take if it never waited."
+        "Payload bytes by the time they arrived in memory, all ranks together."
+        + (NEEDED if required is not None else "")
         + (f" {left} repeats are not drawn." if left else ""),
         svg=throughput_chart(series, required=required),
         grid=_grid(("bins of the chart", "lowest", "mean", "highest"), rows),
@@ -214,7 +217,7 @@ def _causes(repeats: list[Repeat]) -> Figure:
             (
                 Cell(LABELS[name], COLOURS[name]),
                 *(
-                    f"{percent(row.shares[name])} of time, {percent(row.of_stall(name))} of stall"
+                    f"{percent(row.shares[name])} · {percent(row.of_stall(name))}"
                     for row in rows[:MAX_LINES]
                 ),
             )
@@ -225,7 +228,8 @@ def _causes(repeats: list[Repeat]) -> Figure:
     return Figure(
         "Stall by cause",
         "Who kept the accelerator waiting: a waiting piece of a batch inherits the state of what "
-        "it waits for, until something that works is reached."
+        "it waits for, until something that works is reached. In the table: share of the "
+        "accelerators' time, then share of the stall."
         + (f" {left} repeats are not drawn." if left > 0 else ""),
         svg=stall_chart([(row.repeat, row.shares) for row in rows[:MAX_LINES]]),
         grid=grid,

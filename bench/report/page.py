@@ -74,6 +74,7 @@ def render_page(run: Run, tables: Sequence[RankTables]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["drawing"] = Markup
+    environment.filters["memory"] = memory_bytes
     charts: list[Figure] = figures(run, tables)
     return environment.get_template("page.html.j2").render(
         run=run,
@@ -121,7 +122,7 @@ def _banners(run: Run) -> list[Banner]:
             found.append(Banner(kind, f"{label}: {guard.name} ({where}), {guard.detail}."))
     if not found:
         found.append(Banner("good", "Certified: workload and target as declared, no guard failed."))
-    return found
+    return sorted(found, key=lambda banner: banner.kind != "bad")
 
 
 def _key_figures(run: Run) -> list[KeyFigure]:
