@@ -56,6 +56,14 @@ class Draft:
                 return
         self.problems.append((1, f"{self.label}: {dotted(path)}: {problem}"))
 
+    def override(self, path: Path, name: str) -> None:
+        """Note that a --set option now stands where the file, or an earlier option, did."""
+        places: tuple[dict[Path, Any], ...] = (self.lines, self.overridden)
+        for known in places:
+            for below in [p for p in known if p[: len(path)] == path]:
+                del known[below]
+        self.overridden[path] = name
+
     def refuse(self) -> None:
         """Raise what was found, in the order of the file.
 

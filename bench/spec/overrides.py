@@ -189,7 +189,7 @@ def apply(draft: Draft, overrides: Sequence[Override], part: Part) -> None:
     places = [p for p in PLACES if spec.get(p) is not None] if part == "storage" else []
     for override in overrides:
         path: Path = ("spec", *override.path)
-        draft.overridden[path] = override.name
+        draft.override(path, override.name)
         place = override.path[0]
         if part == "storage" and places and place in PLACES and place not in places:
             draft.report(

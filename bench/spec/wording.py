@@ -86,8 +86,8 @@ def _worded(error: ErrorDetails) -> str:
     return text
 
 
-def _place(loc: tuple[int | str, ...], value: object, *, missing: bool) -> Path:
-    """Return the part of pydantic's location that is a path of the document.
+def _place(loc: tuple[int | str, ...], value: object, *, missing: bool) -> tuple[Path, object]:
+    """Return the part of pydantic's location that is a path of the document, and what is there.
 
     What follows it names a branch of a union or the key of a mapping.
     """
@@ -102,7 +102,7 @@ def _place(loc: tuple[int | str, ...], value: object, *, missing: bool) -> Path:
             break
         place.append(part)
         value = value[part]  # type: ignore[index] # it is inside
-    return tuple(place)
+    return tuple(place), value
 
 
 def problems_of(error: ValidationError, value: object) -> list[tuple[Path, str]]:
@@ -113,21 +113,31 @@ def problems_of(error: ValidationError, value: object) -> list[tuple[Path, str]]
         value: What was validated, with canonical keys.
     """
     found: dict[Path, list[ErrorDetails]] = {}
+    written: dict[Path, object] = {}
     for item in error.errors(include_url=False):
-        place = _place(item["loc"], value, missing=item["type"] == "missing")
+        place, there = _place(item["loc"], value, missing=item["type"] == "missing")
+        if item["type"] == "too_short" and there:
+            continue  # its items were refused, which is told of each
         found.setdefault(place, []).append(item)
-    return [(place, _joined(items)) for place, items in found.items()]
+        written[place] = there
+    return [(place, _joined(items, written[place])) for place, items in found.items()]
 
 
-def _joined(items: list[ErrorDetails]) -> str:
-    """Return one problem of one place; the branches of a union are alternatives."""
+def _joined(items: list[ErrorDetails], value: object) -> str:
+    """Return one problem of one place; the branches of a union are alternatives.
+
+    Args:
+        items: What pydantic found there.
+        value: What stands there as written: "-4KiB" and not -4096.
+    """
     words = list(dict.fromkeys(_worded(item) for item in items))
     text = words[0] + "".join(f" or {w.removeprefix('must be ')}" for w in words[1:])
     first = items[0]
     if first["type"] == "missing":
         return text
     is_key = bool(first["loc"]) and first["loc"][-1] == "[key]"
-    value = first["loc"][-2] if is_key else first["input"]
+    if is_key:
+        value = first["loc"][-2]
     if isinstance(value, dict | list) and first["type"] == "value_error":
         return text  # a rule over several keys names them itself
     if first["type"] == "string_type" and isinstance(value, int | float):
