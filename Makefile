@@ -33,7 +33,7 @@ $(DEV): requirements-dev.lock pyproject.toml scripts/install
 	@touch $@
 
 run: $(RUNTIME)
-	$(BIN)/bench run smoke -s local-dir --dataset-size 512MiB --repeats 3 --duration 8
+	$(BIN)/bench run smoke -s local-dir --dataset-size 1400MiB --repeats 3 --duration 8
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
