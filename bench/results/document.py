@@ -72,10 +72,10 @@ def parse_document(data: bytes, *, place: str) -> Run:
 
 
 def _plain(run: Run) -> dict[str, Any]:
-    content = run.model_dump(mode="json")
-    for path, number in _numbers(content, run.id):
+    for path, number in _numbers(run.model_dump(), run.id):  # JSON mode makes them null
         if not math.isfinite(number):
             raise ResultsError(path, f"is {number}, not a number that JSON can hold")
+    content = run.model_dump(mode="json")
     plain: dict[str, Any] = json.loads(json.dumps(content))  # keys become text as when stored
     return plain
 
@@ -93,6 +93,6 @@ def _numbers(value: object, path: str) -> Iterator[tuple[str, float]]:
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _numbers(item, f"{path}.{key}")
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _numbers(item, f"{path}[{index}]")
