@@ -8,12 +8,14 @@ scratch directory; `bench.agent.collect` turns them into the repeat's document.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
 import select
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from bench.device.select import open_device
 from bench.errors import BenchError, DatasetError, Interrupted
 from bench.loader.phase import Limits, PhaseResult
 from bench.loader.pipeline import Pipeline
-from bench.loader.planner import largest_batch_bytes
+from bench.loader.planner import PlannedStep, largest_batch_bytes
 from bench.loader.pool import ReaderPool, read_failure
 from bench.loader.recorder import PieceRecorder, StepRecorder
 from bench.loader.ring import Ring
@@ -204,10 +206,14 @@ class _Rank:
         self.device.start(self.batch_bytes, self.step_seconds)
         before = self._meters()
         self._raise_if_stopped()
+        rank, repeat = self.job.rank, self.job.repeat
+        steps = plan_steps(self.plan, self.manifest, rank=rank, repeat=repeat)
+        # The first batch is planned before the start: shuffling is no part of any wait.
+        steps = itertools.chain(list(itertools.islice(steps, 1)), steps)
         self.clock.enter("measure")
         started_at = time.time()
         start_ns = self.hub.barrier(START_BARRIER, timeout_seconds=timeout)
-        phase = self._measure(start_ns)
+        phase = self._measure(start_ns, steps)
         after = self._meters()
         self.clock.enter("collect")
         result |= {
@@ -278,7 +284,7 @@ class _Rank:
                 progress=lambda _: None,
             )
 
-    def _measure(self, start_ns: int) -> PhaseResult:
+    def _measure(self, start_ns: int, plan: Iterator[PlannedStep]) -> PhaseResult:
         limits = Limits(
             max_seconds=self.plan.settings.max_seconds,
             drain_epochs=self.plan.workload.access.drain,
@@ -290,7 +296,7 @@ class _Rank:
             StepRecorder(self.scratch / f"steps-{rank}", rank=rank) as steps,
         ):
             return self._pipeline(pieces, steps).run(
-                plan_steps(self.plan, self.manifest, rank=rank, repeat=self.job.repeat),
+                plan,
                 start_ns=start_ns,
                 limits=limits,
                 progress=lambda snapshot: send(progress_event(snapshot)),
