@@ -29,23 +29,23 @@ Command = Callable[..., Any]
 
 def cell_options(command: Command) -> Command:
     """Add the arguments and options that describe a cell."""
-    for decorate in reversed(
-        (
-            click.argument("workload"),
-            click.option("-s", "--storage", required=True, help="Storage target: name or file."),
-            click.option("-a", "--accelerator", help="Accelerator of the workload, or none."),
-            click.option("--nodes", type=int, help="Nodes that measure together."),
-            click.option("--gpus-per-node", type=int, help="Accelerators on each node."),
-            click.option("--dataset-size", help="Scale the number of files to this size."),
-            click.option(
-                "--set",
-                "overrides",
-                multiple=True,
-                metavar="PATH=VALUE",
-                help="Override workload.*, storage.* or plan.*; may be repeated.",
-            ),
-        )  # fmt: skip
-    ):
+    overrides = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Override workload.*, storage.* or plan.*; may be repeated.",
+    )
+    decorators = (
+        click.argument("workload"),
+        click.option("-s", "--storage", required=True, help="Storage target: name or file."),
+        click.option("-a", "--accelerator", help="Accelerator of the workload, or none."),
+        click.option("--nodes", type=int, help="Nodes that measure together."),
+        click.option("--gpus-per-node", type=int, help="Accelerators on each node."),
+        click.option("--dataset-size", help="Scale the number of files to this size."),
+        overrides,
+    )
+    for decorate in reversed(decorators):
         command = decorate(command)
     return command
 

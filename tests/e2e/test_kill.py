@@ -14,10 +14,7 @@ LONG = ["-s", "simulated", "--duration", "60", "--set", "plan.ring_bytes=64MiB",
 
 
 def processes(bench, process, marker):
-    found = [
-        pid for pid in bench.children(process.pid) if marker in bench.command_line(pid)
-    ]
-    return found
+    return [pid for pid in bench.children(process.pid) if marker in bench.command_line(pid)]
 
 
 @pytest.fixture

@@ -65,7 +65,8 @@ def test_slow_decoding_is_named(bench):
         "run", "smoke", "-s", "simulated", "-a", "h100", "--steps", "40", "--json",
         "--set", "storage.simulated.bandwidth_bytes_per_second=100GB/s",
         "--set", "storage.simulated.latency_seconds=0", "--set", "storage.io.threads=1",
-        "--set", "workload.decode.kind=emulated", "--set", "workload.decode.seconds_per_sample=10ms",
+        "--set", "workload.decode.kind=emulated",
+        "--set", "workload.decode.seconds_per_sample=10ms",
         "--set", "plan.device.copy=none",
     )  # fmt: skip
     assert done.code == 0, done.stderr

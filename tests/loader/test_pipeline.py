@@ -90,12 +90,15 @@ class Rig:
         ):
             pipeline = Pipeline(
                 ring=self.ring, pool=self.pool, device=self.device, pieces=pieces, steps=steps,
-                fail=lambda c: read_failure(c, self.names[c.file].decode(), int(self.sizes[c.file])),
+                fail=self.failure,
             )  # fmt: skip
-            result = pipeline.run(
+            return pipeline.run(
                 plan, start_ns=time.perf_counter_ns(), limits=limits or Limits(), progress=progress
             )
-        return result
+
+    def failure(self, completion):
+        name, size = self.names[completion.file].decode(), int(self.sizes[completion.file])
+        return read_failure(completion, name, size)
 
     def tables(self):
         return (
