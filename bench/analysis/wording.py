@@ -26,8 +26,8 @@ def significant(value: float, *, digits: int = 3) -> str:
     """Return `value` with so many significant digits and no exponent: 1.93, 12.4, 0.0123."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
 
 
 def rate(bytes_per_second: float) -> str:

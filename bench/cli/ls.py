@@ -77,6 +77,8 @@ def _print_table(runs: list[StoredRun]) -> None:
         table.add_column(name, no_wrap=name != "status", overflow="fold")
     for stored, cells in zip(runs, rows, strict=True):
         style = "red" if stored.run is None else "" if stored.run.status == "ok" else "yellow"
+        if "division" not in columns and cells["division"] == "exploratory":
+            cells["status"] += ", exploratory"
         table.add_row(*(text(cells[name]) for name in columns), style=style)
     if not console.is_terminal:  # a pipe gets every run on one line, however long
         console.width = _width(rows, columns) + 1

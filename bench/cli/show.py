@@ -57,7 +57,7 @@ def summary(run: Run, *, console: Console, document: str = "", report: str = "")
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, value in _lines(run):
-        grid.add_row(f"  {label}", value)
+        grid.add_row(f"  {label:<11}", value)
     console.print(grid, highlight=False)
     for label, path in (("report", report), ("document", document)):
         if path:  # left to the terminal to wrap, so that it can be copied
@@ -92,12 +92,14 @@ def _lines(run: Run) -> list[tuple[str, Text]]:
 
 def _repeats(run: Run) -> Text:
     total, ok = len(run.repeats), len(counted(run.repeats))
+    if not total:
+        return text(f"none; run {run.status}", style="yellow")
     if ok == total and run.status == "ok":
         return text(f"{total}, all count")
     states: dict[str, int] = {}
     for repeat in run.repeats:
         states[repeat.status] = states.get(repeat.status, 0) + 1
-    shown = ", ".join(f"{count} {status}" for status, count in states.items()) or "none"
+    shown = ", ".join(f"{count} {status}" for status, count in states.items())
     return text(f"{ok} of {total} count ({shown}); run {run.status}", style="yellow")
 
 
@@ -117,12 +119,12 @@ def _causes(used: list[Repeat]) -> str:
     if total <= 0:
         return "no stall"
     largest = sorted(seconds.items(), key=lambda item: -item[1])[:MAX_CAUSES]
-    shown = [
+    first, *others = [
         f"{CAUSE_LABELS[name]} {percent(amount / total)}"
         for name, amount in largest
         if amount / total >= MIN_CAUSE_SHARE
     ]
-    return ", ".join(shown) + " of the stall"
+    return ", ".join((f"{first} of the stall", *others))
 
 
 def _cache(repeats: list[Repeat]) -> str:

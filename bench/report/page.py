@@ -81,6 +81,7 @@ def render_page(run: Run, tables: Sequence[RankTables]) -> str:
         title=f"{name_of(run.workload)} on {name_of(run.storage)}",
         accelerator=accelerator_label(run),
         banners=_banners(run),
+        remarks=_remarks(run),
         key_figures=_key_figures(run),
         figures=charts,
         guards=guard_overview(run.repeats),
@@ -123,6 +124,16 @@ def _banners(run: Run) -> list[Banner]:
     if not found:
         found.append(Banner("good", "Certified: workload and target as declared, no guard failed."))
     return sorted(found, key=lambda banner: banner.kind != "bad")
+
+
+def _remarks(run: Run) -> list[str]:
+    """Return what every chart says of itself, since charts are cut out and passed on."""
+    found = [run.division] if run.division != "certified" else []
+    if run.status != "ok":
+        found.append(run.status)
+    if any(g.name == "short" and g.status != "pass" for g, _ in guard_overview(run.repeats)):
+        found.append("short")
+    return found
 
 
 def _key_figures(run: Run) -> list[KeyFigure]:
