@@ -128,7 +128,7 @@ def _banners(run: Run) -> list[Banner]:
 
 def _remarks(run: Run) -> list[str]:
     """Return what every chart says of itself, since charts are cut out and passed on."""
-    found = [run.division] if run.division != "certified" else []
+    found: list[str] = [run.division] if run.division != "certified" else []
     if run.status != "ok":
         found.append(run.status)
     if any(g.name == "short" and g.status != "pass" for g, _ in guard_overview(run.repeats)):
