@@ -117,9 +117,13 @@ def read_request(
     Raises:
         UsageError: Something is wrong with what the user wrote.
     """
-    plan: PlanSettings = plan_settings(overrides, **settings)
     declared_workload, declared_storage = load_workload(workload), load_storage(storage)
     wanted = load_workload(workload, overrides=overrides)
+    plan: PlanSettings = plan_settings(overrides, **settings)
+    if "accelerator" not in plan.model_fields_set and (
+        plan.accelerator not in wanted.spec.accelerators
+    ):
+        plan = plan.model_copy(update={"accelerator": min(wanted.spec.accelerators)})
     target = load_storage(storage, overrides=overrides)
     if target.spec.directory is not None and target.spec.io.engine != "posix":
         raise UsageError(

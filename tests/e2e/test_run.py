@@ -114,3 +114,9 @@ def test_prepare_then_verify_finds_a_flipped_byte(bench):
     assert "byte 1000000" in found.stderr
     assert bench("prepare", *options, "--remake").code == 0
     assert bench("prepare", *options, "--verify").code == 0
+
+
+def test_without_a_choice_an_accelerator_of_the_workload_is_taken(bench):
+    done = bench("run", "retinanet", *bench.local("--dry-run", "--dataset-size", "10MB"))
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["plan"]["accelerator"] == "b200"
