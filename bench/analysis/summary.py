@@ -148,7 +148,7 @@ def _client_cpu(used: list[Repeat], plan: Mapping[str, Any]) -> str:
 
 def _keeps_up(used: list[Repeat], plan: Mapping[str, Any]) -> str:
     need = _need(used, plan)
-    return f"the data came at the {need}" if need else "the data came in time"
+    return f"the data kept up with the {need}" if need else "the data came in time"
 
 
 def _delivery(used: list[Repeat], throughput: Interval, plan: Mapping[str, Any]) -> str:

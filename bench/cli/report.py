@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from bench.analysis.series import RankTables
+from bench.cli.stored import stored_tables
 from bench.errors import UsageError
 from bench.results.document import parse_document
 from bench.results.files import DirectoryFiles
 from bench.results.schema import Run
-from bench.results.store import DOCUMENT, RunKey, Store, find_run
+from bench.results.store import DOCUMENT, find_run
 
-__all__ = ["command", "rendered", "stored_tables"]
+__all__ = ["command"]
 
 
 @click.command("report")
@@ -45,30 +46,14 @@ def _page(name: str, results: str) -> tuple[str, str]:
     path = Path(name)
     if path.is_file() and path.name != DOCUMENT:  # kept from `--json`
         data = DirectoryFiles(str(path.parent)).read(path.name)
-        return rendered(parse_document(data, place=name), []), str(path.with_suffix(".html"))
+        return _rendered(parse_document(data, place=name), []), str(path.with_suffix(".html"))
     store, key = find_run(name, results=results)
     run = store.load(key)
-    return rendered(run, stored_tables(store, key, run)), store.place(key, "report.html")
+    return _rendered(run, stored_tables(store, key, run)), store.place(key, "report.html")
 
 
-def rendered(run: Run, tables: list[RankTables]) -> str:
+def _rendered(run: Run, tables: list[RankTables]) -> str:
     """Return the page of a run."""
     from bench.report.page import render_page
 
     return render_page(run, tables)
-
-
-def stored_tables(store: Store, key: RunKey, run: Run) -> list[RankTables]:
-    """Return the tables of a run's repeats and ranks, those that are stored.
-
-    Raises:
-        ResultsError: One is damaged.
-    """
-    found = []
-    for repeat in run.repeats:
-        for rank in repeat.ranks:
-            where = {"repeat": repeat.index, "rank": rank.rank}
-            steps = store.read_steps(key, **where)
-            pieces = store.read_pieces(key, **where)
-            found.append(RankTables(repeat.index, rank.rank, steps, pieces))
-    return found

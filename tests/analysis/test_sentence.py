@@ -57,7 +57,7 @@ def test_enough_data_is_not_waiting() -> None:
     words = said(step_seconds=0.7, first_seconds=0.0)
     assert words.startswith("not waiting: the accelerator stalled 1.")
     assert words.endswith(
-        "the data came at the 1.37 GB/s that this accelerator needs at 16 requests in flight"
+        "the data kept up with the 1.37 GB/s that this accelerator needs at 16 requests in flight"
     )
 
 
