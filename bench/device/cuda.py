@@ -4,7 +4,7 @@ One copy stream, one compute stream, two batch buffers allocated once a phase. W
 them is in two places: `_enqueue_copy` waits for the step that last used the buffer, `_launch`
 waits for the batch's last copy. Two threads wait for events and tell the host; the host's
 thread never waits inside a phase. The order is checked without a GPU by the stand-in in
-`tests/device/fake_torch.py`, which fails on every hazard that a missing wait would allow.
+`tests/device/fake_torch_cuda.py`, which fails on every hazard that a missing wait would allow.
 """
 
 from __future__ import annotations
