@@ -1,0 +1,1 @@
+"""Speed of the harness itself: `python -m benchmarks`, or `make bench`."""
