@@ -36,7 +36,7 @@ from bench.loader.recorder import PieceRecorder, StepRecorder
 from bench.loader.ring import Ring
 from bench.loader.wire import Completion
 from bench.measure.cgroup import throttled_seconds
-from bench.measure.pagecache import evict, probe
+from bench.measure.pagecache import evict, probe, warm
 from bench.measure.process import ProcessMeter
 from bench.spec.plan import Plan
 
@@ -241,6 +241,8 @@ class _Rank:
         try:
             if self.plan.settings.cache == "cold":
                 evict(names, written_by="us")
+            elif self.plan.settings.cache == "hot":
+                warm(names)
             return asdict(probe(names, sizes, num_probes=NUM_PROBES, seed=seed))
         except OSError as error:
             raise DatasetError(

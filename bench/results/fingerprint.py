@@ -129,7 +129,9 @@ def _node(host: Mapping[str, Any]) -> dict[str, Any]:
 
 def _device(device: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: device.get(name) for name in DEVICE_FACTS}
-    return kept | {"details": _without(device.get("details") or {}, DEVICE_IDS)}
+    # An emulated device's details are figures of the run (slot release lag, CPU), not facts.
+    details = {} if device.get("kind") == "emulated" else device.get("details") or {}
+    return kept | {"details": _without(details, DEVICE_IDS)}
 
 
 def _loader(plan: Plan) -> dict[str, Any]:
