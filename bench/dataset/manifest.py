@@ -7,13 +7,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.dataset.layout import MANIFEST_NAME
 from bench.dataset.shape import (
     GENERATOR_VERSION,
-    TFRECORD_FRAME_BYTES,
     file_sizes,
     object_name,
     samples_in_files,
@@ -23,8 +24,7 @@ from bench.spec.documents import Dataset
 
 __all__ = ["MANIFEST_NAME", "Manifest"]
 
-MANIFEST_NAME = "manifest.parquet"
-REMAKE = "remove the directory and run `bench prepare` to make it again"
+REMAKE = "run `bench prepare --remake` to make it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,18 @@ class Manifest:
                 "bench.digest": self.digest,
             }
         )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
         temporary = directory / f".{MANIFEST_NAME}.tmp"
-        pq.write_table(table, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(directory / MANIFEST_NAME)
+        try:
+            with temporary.open("wb") as file:
+                file.write(sink.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(directory / MANIFEST_NAME)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         fd = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -143,37 +150,57 @@ class Manifest:
 
         path = directory / MANIFEST_NAME
         try:
-            table = pq.read_table(path, memory_map=False, use_threads=False)
+            # Not read_table, which brings threads and the whole of pyarrow.dataset with it.
+            with path.open("rb") as file:
+                table = pq.ParquetFile(file).read(use_threads=False)
         except FileNotFoundError as error:
             raise DatasetError(
                 str(path), "the data set has no manifest", "run `bench prepare` to make it"
             ) from error
         except (OSError, pa.ArrowException) as error:
-            raise DatasetError(str(path), "the manifest cannot be read", REMAKE) from error
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+            raise DatasetError(
+                str(path), f"the manifest cannot be read ({error})", REMAKE
+            ) from error
         try:
-            version = int(metadata["bench.generator_version"])
-            if version != GENERATOR_VERSION:
-                raise DatasetError(
-                    str(path),
-                    f"made by generator version {version}, this is version {GENERATOR_VERSION}",
-                    REMAKE,
-                )
-            manifest = cls(
-                metadata["bench.name"],
-                Dataset.model_validate(json.loads(metadata["bench.dataset"])),
-                version,
-                np.array([n.encode() for n in table["object"].to_pylist()]),
-                table["size_bytes"].to_numpy().astype(np.int64),
-                table["num_samples"].to_numpy().astype(np.int64),
-                table["crc32c"].to_numpy().astype(np.uint32),
-            )
-        except (KeyError, ValueError) as error:
+            manifest = cls._of_table(table, path)
+            digest = table.schema.metadata[b"bench.digest"].decode()
+        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise DatasetError(str(path), "the manifest is not one of ours", REMAKE) from error
-        if manifest.digest != metadata.get("bench.digest"):
-            raise DatasetError(str(path), "the manifest was changed by hand", REMAKE)
+        if manifest.digest != digest:
+            raise DatasetError(str(path), "the manifest's rows are not what bench wrote", REMAKE)
         return manifest
 
-    def frame_bytes(self) -> int:
-        """Return the framing of one sample inside a file of several."""
-        return TFRECORD_FRAME_BYTES if self.dataset.format == "tfrecord" else 0
+    @classmethod
+    def _of_table(cls, table: Any, path: Path) -> Manifest:
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        version = int(metadata["bench.generator_version"])
+        if version != GENERATOR_VERSION:
+            raise DatasetError(
+                str(path),
+                f"made by generator version {version}, this is version {GENERATOR_VERSION}",
+                REMAKE,
+            )
+        return cls(
+            metadata["bench.name"],
+            Dataset.model_validate(json.loads(metadata["bench.dataset"])),
+            version,
+            np.array(table["object"].to_pylist(), np.bytes_),
+            table["size_bytes"].to_numpy().astype(np.int64),
+            table["num_samples"].to_numpy().astype(np.int64),
+            table["crc32c"].to_numpy().astype(np.uint32),
+        )
+
+    def sample_extent(self, file: int, sample: int) -> tuple[int, int]:
+        """Return (offset, length) of a sample inside a file, in bytes, its framing included.
+
+        Args:
+            file: Index of the file.
+            sample: Index inside the file.
+
+        Raises:
+            IndexError: The file has no such sample.
+        """
+        if not 0 <= sample < self.num_samples[file]:
+            raise IndexError(f"file {file} has {self.num_samples[file]} samples, no {sample}")
+        stride = int(self.size_bytes[file] // self.num_samples[file])
+        return sample * stride, stride
