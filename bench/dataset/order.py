@@ -1,7 +1,8 @@
 """In which order each rank reads which samples: seeded, without overlap or loss.
 
 A permutation of the epoch's units (files, shards or samples) is shared by all ranks; each
-takes its own stride of it. Everything derives from (seed, shuffle_seed, epoch).
+takes its own stride of it. Everything derives from (seed, shuffle_seed, epoch). Batches are
+computed a window at a time, in columns: what is not read yet is not planned yet.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.dataset.manifest import Manifest
+from bench.dataset.permutation import Permutation, shuffled
 from bench.errors import UsageError
 from bench.spec.documents import Access
 
@@ -23,21 +25,39 @@ EXTENT_DTYPE = np.dtype(
 )
 """One byte range of one file and the samples in it."""
 
-Runs = npt.NDArray[np.int64]
-"""Shape (n, 3): file, first sample, number of samples."""
+WINDOW_SAMPLES = 16384
+"""Planned at once: columns of this length cost some ten ms, and less than a MiB."""
+
+Column = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples of one step of one rank."""
+    """Samples of one step of one rank.
+
+    Attributes:
+        num_samples: In all extents.
+        payload_bytes: Of all extents; what lies in the files, framing included.
+        extents: Shape (n,), EXTENT_DTYPE, in reading order.
+    """
 
     num_samples: int
     payload_bytes: int
     extents: npt.NDArray[np.void]
 
 
-def _rng(access: Access, seed: int, epoch: int) -> np.random.Generator:
-    return np.random.default_rng([seed, access.shuffle_seed, epoch])
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of consecutive samples of a file, in reading order; each column of shape (n,)."""
+
+    files: Column
+    first: Column
+    """First sample of the run inside its file."""
+    counts: Column
+
+
+def _seeds(access: Access, seed: int, epoch: int) -> tuple[int, int, int]:
+    return seed, access.shuffle_seed, epoch
 
 
 def _check_pattern(access: Access) -> None:
@@ -62,24 +82,20 @@ def _rank_samples(manifest: Manifest, rank: int, num_ranks: int) -> tuple[int, i
 
 def _runs(
     manifest: Manifest, access: Access, *, rank: int, num_ranks: int, epoch: int, seed: int
-) -> Runs:
-    """Return a rank's runs of consecutive samples, in reading order."""
+) -> _Runs:
+    """Return a rank's runs where whole files, or shards in sequence, are read."""
     counts = manifest.num_samples
-    rng = _rng(access, seed, epoch)
-    if access.pattern == "random-samples":
-        mine = rng.permutation(int(counts.sum()))[rank::num_ranks]
-        first = np.cumsum(counts) - counts
-        files = np.searchsorted(first, mine, side="right") - 1
-        return np.stack([files, mine - first[files], np.ones_like(mine)], axis=1)
+    seeds = _seeds(access, seed, epoch)
     if _splits_shards(manifest, access, num_ranks):
         start, stop = _rank_samples(manifest, rank, num_ranks)
-        first = np.cumsum(counts) - counts
-        low = np.maximum(first, start)
-        high = np.minimum(first + counts, stop)
-        files = rng.permutation(np.flatnonzero(high > low))
-        return np.stack([files, (low - first)[files], (high - low)[files]], axis=1)
-    files = rng.permutation(len(counts))[rank::num_ranks]
-    return np.stack([files, np.zeros_like(files), counts[files]], axis=1)
+        begins = np.cumsum(counts) - counts
+        low = np.maximum(begins, start)
+        high = np.minimum(begins + counts, stop)
+        files = np.flatnonzero(high > low)
+        files = files[shuffled(len(files), seeds=seeds)]
+        return _Runs(files, (low - begins)[files], (high - low)[files])
+    files = shuffled(len(counts), seeds=seeds)[rank::num_ranks]
+    return _Runs(files, np.zeros_like(files), counts[files])
 
 
 def _rank_total(
@@ -96,7 +112,7 @@ def _rank_total(
     if (counts == counts[0]).all():
         files = len(counts)
         return int(counts[0]) * (files // num_ranks + (rank < files % num_ranks))
-    order = _rng(access, seed, epoch).permutation(len(counts))
+    order = shuffled(len(counts), seeds=_seeds(access, seed, epoch))
     return int(counts[order[rank::num_ranks]].sum())
 
 
@@ -162,28 +178,71 @@ def epoch_batches(
         seed: Of the repeat.
     """
     _check_pattern(access)
+    windows = max(1, WINDOW_SAMPLES // batch_size) * batch_size
+    if access.pattern == "random-samples":
+        total = _rank_total(
+            manifest, access, rank=rank, num_ranks=num_ranks, epoch=epoch, seed=seed
+        )
+        ends = np.cumsum(manifest.num_samples)
+        order = Permutation(manifest.total_samples, seeds=_seeds(access, seed, epoch))
+        for begin in range(0, total, windows):
+            starts = np.arange(begin, min(begin + windows, total))
+            samples = order[starts * num_ranks + rank]
+            files = np.searchsorted(ends, samples, side="right")
+            first = samples - (ends - manifest.num_samples)[files]
+            runs = _Runs(files, first, np.ones_like(files))
+            yield from _batches(manifest, runs, starts - begin, batch_size)
+        return
     runs = _runs(manifest, access, rank=rank, num_ranks=num_ranks, epoch=epoch, seed=seed)
-    ends = np.cumsum(runs[:, 2])
+    ends = np.cumsum(runs.counts)
     total = int(ends[-1]) if len(ends) else 0
-    strides = manifest.sample_stride_bytes
-    for begin in range(0, total, batch_size):
-        end = min(begin + batch_size, total)
-        first = int(np.searchsorted(ends, begin, side="right"))
-        last = int(np.searchsorted(ends, end, side="left")) + 1
-        part = runs[first:last].copy()
-        starts = ends[first:last] - part[:, 2]
-        skip = np.maximum(0, begin - starts)
-        part[:, 2] = np.minimum(end, ends[first:last]) - starts - skip
-        part[:, 1] += skip
-        yield _batch(manifest, part, strides[part[:, 0]])
+    for begin in range(0, total, windows):
+        end = min(begin + windows, total)
+        starts, part = _cut(runs, ends, begin, end, batch_size)
+        yield from _batches(manifest, part, starts - begin, batch_size)
 
 
-def _batch(manifest: Manifest, part: Runs, strides: npt.NDArray[np.int64]) -> Batch:
-    extents = np.empty(len(part), EXTENT_DTYPE)
-    files = part[:, 0]
+def _cut(runs: _Runs, ends: Column, begin: int, end: int, batch_size: int) -> tuple[Column, _Runs]:
+    """Cut runs where batches end.
+
+    Args:
+        runs: Of a rank.
+        ends: Samples up to the end of each run, shape (n,).
+        begin: First sample of the window, in reading order; the start of a batch.
+        end: Last one, exclusive.
+        batch_size: Samples of a batch.
+
+    Returns:
+        The first sample of each part, in reading order, and the parts.
+    """
+    low, high = np.searchsorted(ends, (begin, end), side="right")
+    starts = np.union1d(np.arange(begin, end, batch_size), ends[low:high])
+    starts = starts[starts < end]
+    which = low + np.searchsorted(ends[low : high + 1], starts, side="right")
+    inside = starts - (ends[which] - runs.counts[which])
+    counts = np.diff(starts, append=end)
+    return starts, _Runs(runs.files[which], runs.first[which] + inside, counts)
+
+
+def _batches(manifest: Manifest, parts: _Runs, starts: Column, batch_size: int) -> Iterator[Batch]:
+    """Yield the batches of a window from parts that do not straddle them.
+
+    Args:
+        manifest: The data set.
+        parts: In reading order.
+        starts: First sample of each part, counted from the start of the window.
+        batch_size: Samples of a batch.
+    """
+    files, counts = parts.files, parts.counts
+    strides = manifest.size_bytes[files] // manifest.num_samples[files]
+    extents = np.empty(len(files), EXTENT_DTYPE)
     extents["file"] = files
-    extents["offset"] = part[:, 1] * strides
-    whole = part[:, 2] == manifest.num_samples[files]
-    extents["length"] = np.where(whole, manifest.size_bytes[files], part[:, 2] * strides)
-    extents["num_samples"] = part[:, 2]
-    return Batch(int(part[:, 2].sum()), int(extents["length"].sum()), extents)
+    extents["offset"] = parts.first * strides
+    extents["length"] = counts * strides
+    extents["num_samples"] = counts
+    edges = np.flatnonzero(starts % batch_size == 0)
+    samples = np.add.reduceat(counts, edges).tolist()
+    payload = np.add.reduceat(extents["length"], edges).tolist()
+    limits = [*edges.tolist(), len(files)]
+    for i in range(len(edges)):
+        yield Batch(samples[i], payload[i], extents[limits[i] : limits[i + 1]])
