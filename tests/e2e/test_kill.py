@@ -65,7 +65,7 @@ def test_a_killed_parent(bench, running):
     assert not list(bench.results.glob("*/*/*/run.json"))
     # The next run removes what the killed one left in the scratch directory.
     done = bench("run", "smoke", "-s", "simulated", "--steps", "3")
-    assert done.code == 0, done.stderr
+    assert done.code in (0, 4), done.stderr  # 4: the host was too busy for a valid figure
     assert not list(Path(bench.results).glob(".scratch/*"))
 
 
