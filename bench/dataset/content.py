@@ -6,6 +6,7 @@ few MiB of memory, written while they are made, and made again to be compared.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ Part = tuple[int, memoryview]
 """Offset in the file, and the bytes there."""
 
 
+@functools.cache
+def _zeros() -> memoryview:
+    """Return the plaintext; shared, since small files need little of it, and often."""
+    return memoryview(bytes(CHUNK_BYTES))
+
+
 class Stream:
     """Random bytes of one file: AES-128 in counter mode, keyed by the data set's seed.
 
@@ -52,7 +59,7 @@ class Stream:
         key = hashlib.sha256(b"bench data set %d" % seed).digest()[:16]
         counter = struct.pack(">QQ", file, 0)
         self._cipher = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
-        self._zeros = memoryview(bytes(CHUNK_BYTES))
+        self._zeros = _zeros()
 
     def fill(self, buffer: memoryview, size: int) -> None:
         """Fill buffer[:size], at most CHUNK_BYTES; AES_SLACK_BYTES must lie behind it."""

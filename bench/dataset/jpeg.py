@@ -14,6 +14,12 @@ QUALITY = 100
 PIXELS_PER_BYTE = 0.63
 """Of grey noise at that quality."""
 
+BLOCK = 8
+"""Pixels of a block's side (ITU-T T.81, A.3.1)."""
+
+HEADER_BYTES = 700
+"""Of such an image: markers and tables."""
+
 FILL = 0.97
 """Share of a file that the image itself aims at; comment segments of random bytes make up
 the rest, so that sizes are exact."""
@@ -29,10 +35,12 @@ def jpeg_bytes(noise: Callable[[int], bytes], size_bytes: int) -> bytes:
         noise: Gives so many random bytes.
         size_bytes: At least shape.MIN_JPEG_BYTES.
     """
-    pixels = PIXELS_PER_BYTE * max(size_bytes * FILL, size_bytes - 2 * COMMENT_BYTES)
+    aim = max(size_bytes * FILL, size_bytes - 2 * COMMENT_BYTES) - HEADER_BYTES
+    pixels = PIXELS_PER_BYTE * aim
     while True:
-        width = max(8, int(pixels**0.5))
-        height = max(8, int(pixels / width))
+        # Whole blocks: the rest of a cut one would be stored all the same.
+        width = max(1, int(pixels**0.5) // BLOCK) * BLOCK
+        height = max(1, int(pixels / width) // BLOCK) * BLOCK
         image = _encode(noise(width * height), width, height)
         missing = size_bytes - len(image)
         if missing >= 4:

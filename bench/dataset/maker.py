@@ -18,6 +18,7 @@ from bench.dataset.journal import Journal
 from bench.dataset.layout import DATA_NAME
 from bench.dataset.progress import REPORT_SECONDS, OnProgress, Progress
 from bench.dataset.shape import file_sizes, object_name, samples_in_files
+from bench.dataset.writer import FileWriter, new_stage
 from bench.errors import DatasetError
 from bench.spec.documents import Dataset
 
@@ -26,10 +27,6 @@ __all__ = ["Maker", "check_space"]
 BATCH_BYTES = 64 * 2**20
 BATCH_FILES = 256
 """Files synced together: one syncfs for many small files instead of one fdatasync each."""
-
-WRITE_BEHIND_BYTES = 8 * 2**20
-"""Write-back is started after so much, so that the medium works while the next bytes are
-made and the sync at the end finds little left."""
 
 SPARE_RATIO = 1.02
 """Free space asked for, as a multiple of the data: room for metadata."""
@@ -198,32 +195,25 @@ class Maker:
             index: Of the file.
             alone: Sync it by itself.
         """
-        buffer = getattr(self._scratch, "buffer", None)
-        if buffer is None:
-            buffer = self._scratch.buffer = memoryview(bytearray(SCRATCH_BYTES))
+        if not hasattr(self._scratch, "buffer"):
+            self._scratch.buffer = memoryview(bytearray(SCRATCH_BYTES))
+            self._scratch.stage = new_stage()
         size, count = int(self._sizes[index]), int(self._counts[index])
         checksum = Crc32c()
-        written = behind = 0
-        fd = os.open(self._temporary(index), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        writer = FileWriter(self._temporary(index), size, self._scratch.stage)
         try:
-            for offset, part in file_parts(self._dataset, index, size, count, buffer):
+            for offset, part in file_parts(self._dataset, index, size, count, self._scratch.buffer):
                 if self._stop.is_set():
                     return None
                 checksum.add(offset, part)
-                _write_all(fd, offset, part)
-                written += len(part)
-                if written - behind >= WRITE_BEHIND_BYTES:
-                    # On dirty pages this starts write-back, and does not wait for it.
-                    os.posix_fadvise(fd, behind, written - behind, os.POSIX_FADV_DONTNEED)
-                    behind = written
+                writer.add(offset, part)
                 with self._lock:
                     self._bytes_done += len(part)
+            writer.finish()
             if alone:
-                os.fdatasync(fd)
-                # What was written is not what is measured: leave the page cache to others.
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                writer.sync()
         finally:
-            os.close(fd)
+            writer.close()
         return checksum.value
 
     def _drop(self, index: int) -> None:
@@ -242,9 +232,3 @@ class Maker:
                 raise OSError(code, os.strerror(code), str(self._directory))
         finally:
             os.close(fd)
-
-
-def _write_all(fd: int, offset: int, part: memoryview) -> None:
-    while part:
-        written = os.pwrite(fd, part, offset)
-        part, offset = part[written:], offset + written
