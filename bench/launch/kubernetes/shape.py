@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.spec.cluster import ClusterSettings
 from bench.spec.plan import Plan
 
-__all__ = ["GPU_CLAIM", "quantity", "resources", "tolerations"]
+__all__ = ["GPU_CLAIM", "parsed", "quantity", "resources", "tolerations"]
 
 GPU_CLAIM = "gpu"
 """Name of the claim inside the pod."""
@@ -44,7 +44,16 @@ def quantity(num_bytes: int) -> str:
     return str(num_bytes)
 
 
-def _parsed(place: str, text: str) -> Decimal:
+def parsed(place: str, text: str) -> Decimal:
+    """Return a quantity as a number.
+
+    Args:
+        place: Where it was written, for the message.
+        text: Such as "8", "500m", "64Gi".
+
+    Raises:
+        UsageError: It is none.
+    """
     try:
         value: Decimal = parse_quantity(text)  # type: ignore[no-untyped-call]
     except ValueError as error:
@@ -65,7 +74,7 @@ def _declared(plan: Plan) -> dict[str, str]:
             raise UsageError(place, f"has no key {key!r}", "use requests and limits")
     requests, limits = given.get("requests", {}), given.get("limits", {})
     for name in requests.keys() & limits.keys():
-        if _parsed(place, requests[name]) != _parsed(place, limits[name]):
+        if parsed(place, requests[name]) != parsed(place, limits[name]):
             raise UsageError(
                 f"{place}.requests.{name}",
                 f"{requests[name]} differs from the limit, {limits[name]}",
@@ -78,7 +87,7 @@ def _cpu(plan: Plan, cluster: ClusterSettings, declared: dict[str, str]) -> str:
     if cluster.cpu is not None:
         return str(cluster.cpu)
     if "cpu" in declared:
-        value = _parsed("storage.pod.resources", declared["cpu"])
+        value = parsed("storage.pod.resources", declared["cpu"])
         if value != int(value) or value < 1:
             raise UsageError(
                 "storage.pod.resources.limits.cpu",
@@ -102,7 +111,7 @@ def _memory(plan: Plan, cluster: ClusterSettings, declared: dict[str, str]) -> s
         place, given = "plan.cluster.memory_bytes", cluster.memory_bytes
     else:
         place = "storage.pod.resources.limits.memory"
-        given = int(_parsed("storage.pod.resources", declared["memory"]))
+        given = int(parsed("storage.pod.resources", declared["memory"]))
     if given <= rings:
         raise UsageError(
             place,
