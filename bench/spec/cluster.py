@@ -83,7 +83,8 @@ class ClusterSettings(Strict):
     start_timeout_seconds: Seconds = Field(default=600.0, gt=0)
     """Longest time from admission to a running pod: schedule, attach volumes, pull the image."""
     queue_timeout_seconds: Seconds = Field(default=3600.0, ge=0)
-    """Longest time that each Job may wait for admission; what it owns is kept as long."""
+    """Longest time that each Job may wait for the queue to admit it; without queue_name there
+    is no queue to wait for."""
     deadline_seconds: Seconds | None = Field(default=None, ge=1)
     """Longest life of a measuring Job; None for one worked out from the plan."""
     prepare_deadline_seconds: Seconds | None = Field(default=None, ge=1)

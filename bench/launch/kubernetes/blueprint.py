@@ -56,6 +56,7 @@ class Blueprint:
         attempt: 1-based number of the attempt.
         ca_bundle: PEM certificates that the object target's endpoint is checked against;
             None for those of the image.
+        nodes: Names of the nodes that alone may run its pods; empty for any.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Blueprint:
     owner_uid: str | None
     attempt: int
     ca_bundle: str | None
+    nodes: tuple[str, ...]
 
     @property
     def storage_class(self) -> str | None:
@@ -236,6 +238,7 @@ def check(
     owner_uid: str | None,
     attempt: int,
     ca_bundle: str | None,
+    nodes: tuple[str, ...],
 ) -> Blueprint:
     """Return the blueprint of a run.
 
@@ -261,4 +264,5 @@ def check(
         owner_uid=owner_uid,
         attempt=attempt,
         ca_bundle=ca_bundle,
+        nodes=nodes,
     )

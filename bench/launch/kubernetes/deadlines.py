@@ -106,5 +106,6 @@ def anchor_ttl_seconds(plan: Plan, cluster: ClusterSettings) -> int:
     It owns all else, so it must outlive the run: every repeat queued and run for as long as
     it may be, and then the time left for a launcher that lost the run to come back.
     """
-    each = cluster.queue_timeout_seconds + measure_deadline_seconds(plan, cluster)
+    queued = cluster.queue_timeout_seconds if cluster.queue_name is not None else 0.0
+    each = queued + measure_deadline_seconds(plan, cluster)
     return _whole(plan.settings.repeats * each + cluster.ttl_seconds_after_finished)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kubernetes import client
 
 from bench.launch.kubernetes.blueprint import Blueprint
@@ -76,9 +74,7 @@ def prepare_job(bp: Blueprint) -> client.V1Job:
     )
 
 
-def measure_job(
-    bp: Blueprint, repeat: int, *, attempt: int, nodes: Sequence[str] = ()
-) -> client.V1Job:
+def measure_job(bp: Blueprint, repeat: int) -> client.V1Job:
     """Return the Job that measures one repeat, a pod for each node.
 
     A failed pod is never started again: a silent second try is another measurement. Without
@@ -88,11 +84,9 @@ def measure_job(
     Args:
         bp: What is run.
         repeat: 0-based.
-        attempt: 1-based.
-        nodes: Names of the nodes that alone may run it; empty for any.
     """
     num_nodes, cluster = bp.plan.settings.nodes, bp.cluster
-    names = bp.names
+    names, attempt = bp.names, bp.attempt
     return client.V1Job(
         api_version="batch/v1",
         kind="Job",
@@ -110,7 +104,6 @@ def measure_job(
                 "measure",
                 arguments=["measure", "--repeat", str(repeat)],
                 coordinator=names.coordinator(repeat, attempt=attempt),
-                nodes=nodes,
             ),
             ttl_seconds_after_finished=cluster.ttl_seconds_after_finished,
         ),

@@ -18,10 +18,17 @@ from bench.launch.kubernetes.blueprint import Blueprint, ExistingClaim, check
 from bench.launch.kubernetes.jobs import measure_job, prepare_job
 from bench.launch.kubernetes.shape import GPU_CLAIM
 from bench.launch.kubernetes.volumes import CA_KEY, PLAN_KEY, claim_spec
+from bench.launch.kubernetes.yaml import dump
 from bench.spec.cluster import ClusterSettings
 from bench.spec.plan import Plan
 
-__all__ = ["ExistingClaim", "Manifests", "build"]
+__all__ = ["ExistingClaim", "Manifests", "build", "dry_run"]
+
+
+DRY_RUN_HEADER = """\
+What `bench run` creates, in this order.
+Left out: each object but the first, and but a claim that is kept, names the first one as its
+owner, by a UID that the cluster gives when it is created. Removing it removes the others."""
 
 
 def _config_map(
@@ -136,7 +143,7 @@ class Manifests:
     blueprint: Blueprint
 
     def measure(
-        self, repeat: int, *, attempt: int | None = None, nodes: Sequence[str] = ()
+        self, repeat: int, *, attempt: int | None = None, nodes: Sequence[str] | None = None
     ) -> client.V1Job:
         """Return the Job of one repeat.
 
@@ -144,14 +151,18 @@ class Manifests:
             repeat: 0-based.
             attempt: 1-based; None for that of the manifests.
             nodes: Names of the nodes that alone may run it, such as those of the repeat
-                before or of the other arm; empty for any.
+                before or of the other arm; None for those of the manifests.
 
         Raises:
             UsageError: There are fewer names than nodes in the plan.
         """
-        chosen = self.blueprint.attempt if attempt is None else attempt
-        blueprint = replace(self.blueprint, attempt=chosen)
-        return measure_job(blueprint, repeat, attempt=chosen, nodes=nodes)
+        bp = self.blueprint
+        changed = replace(
+            bp,
+            attempt=bp.attempt if attempt is None else attempt,
+            nodes=bp.nodes if nodes is None else tuple(nodes),
+        )
+        return measure_job(changed, repeat)
 
     def objects(self) -> list[Any]:
         """Return all of them in the order of creation."""
@@ -178,6 +189,7 @@ def build(
     state: Mapping[str, str] | None = None,
     ca_bundle: str | None = None,
     attempt: int = 1,
+    nodes: Sequence[str] = (),
 ) -> Manifests:
     """Return everything that a run creates.
 
@@ -192,6 +204,7 @@ def build(
         state: First contents of the state ConfigMap.
         ca_bundle: PEM text of the file that storage.object.ca_bundle names.
         attempt: 1-based.
+        nodes: Names of the nodes that alone may run any of its pods; empty for any.
 
     Raises:
         UsageError: The plan cannot run in a cluster; names the field and the remedy.
@@ -204,6 +217,7 @@ def build(
         owner_uid=owner_uid,
         attempt=attempt,
         ca_bundle=ca_bundle,
+        nodes=tuple(nodes),
     )
     config = {PLAN_KEY: plan.canonical_json().decode()}
     if ca_bundle is not None:
@@ -218,3 +232,8 @@ def build(
         claim_template=_claim_template(bp),
         blueprint=bp,
     )
+
+
+def dry_run(manifests: Manifests) -> str:
+    """Return the YAML of everything that a run creates, for a person or a repository."""
+    return dump(manifests.objects(), header=DRY_RUN_HEADER)

@@ -21,6 +21,7 @@ __all__ = [
     "COMPONENT",
     "COORDINATOR_PORT",
     "DATASET",
+    "DRY_RUN_ID",
     "MANAGED",
     "MAX_NAME",
     "PLAN_DIGEST",
@@ -43,6 +44,9 @@ pods have no capability."""
 
 MAX_NAME = 52
 """Of a Job: its pods add an index and a suffix of six, and 63 is the limit of a host name."""
+
+DRY_RUN_ID = "0" * 26
+"""Stands for the id of a run that is only printed: the same text at any time."""
 
 NAME_LABEL = "app.kubernetes.io/name"
 COMPONENT = "app.kubernetes.io/component"

@@ -147,12 +147,18 @@ def _pinned(nodes: Sequence[str]) -> client.V1NodeAffinity:
     return client.V1NodeAffinity(required_during_scheduling_ignored_during_execution=required)
 
 
-def _affinity(bp: Blueprint, role: Role, nodes: Sequence[str]) -> client.V1Affinity | None:
+def _affinity(bp: Blueprint, role: Role) -> client.V1Affinity | None:
     apart = role == "measure" and bp.plan.settings.nodes > 1
-    if not apart and not nodes:
+    if not apart and not bp.nodes:
         return None
+    if bp.nodes and len(set(bp.nodes)) < bp.plan.settings.nodes:
+        raise UsageError(
+            "--nodes",
+            f"{bp.plan.settings.nodes} pods cannot run apart on {len(set(bp.nodes))} named nodes",
+            "name as many nodes",
+        )
     return client.V1Affinity(
-        node_affinity=_pinned(nodes) if nodes else None,
+        node_affinity=_pinned(bp.nodes) if bp.nodes else None,
         pod_anti_affinity=_anti_affinity(bp) if apart else None,
     )
 
@@ -208,7 +214,6 @@ def pod_template(
     *,
     arguments: list[str],
     coordinator: str | None = None,
-    nodes: Sequence[str] = (),
 ) -> client.V1PodTemplateSpec:
     """Return the template of the pods of a Job.
 
@@ -217,18 +222,11 @@ def pod_template(
         role: prepare writes the data, measure reads it.
         arguments: Of the agent.
         coordinator: Host and port of the first pod.
-        nodes: Names of the nodes that alone may run them; empty for any.
 
     Raises:
-        UsageError: The plan asks for a pod that cannot be, or names too few nodes.
+        UsageError: The plan asks for a pod that cannot be.
     """
     cluster, pod = bp.cluster, bp.plan.storage.pod
-    if nodes and role == "measure" and len(set(nodes)) < bp.plan.settings.nodes:
-        raise UsageError(
-            "--nodes",
-            f"{bp.plan.settings.nodes} pods cannot run apart on {len(set(nodes))} named nodes",
-            "name as many nodes",
-        )
     # A claim that is tied to the node of its first pod must come to be where the GPUs are.
     with_gpus = role == "measure" or bp.bound_to_a_node
     claims = None
@@ -239,7 +237,7 @@ def pod_template(
     mounted = volumes(bp, role)
     owns_volume = bp.creates_claim or (role == "measure" and bp.plan.storage.ephemeral is not None)
     spec = client.V1PodSpec(
-        affinity=_affinity(bp, role, nodes),
+        affinity=_affinity(bp, role),
         automount_service_account_token=False,
         containers=[
             _container(
