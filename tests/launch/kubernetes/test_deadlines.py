@@ -30,6 +30,8 @@ def test_a_deadline_covers_slow_storage_and_the_accelerators_own_time() -> None:
     computing = 168 * 5 / 7 * 2.3807
     assert measure_deadline_seconds(made, settings()) >= reading + computing + 600 + 120
     assert measure_deadline_seconds(made, settings()) < 2 * (reading + computing)
+    unthrottled = measure_deadline_seconds(plan(NEW_CLAIM, accelerator="none"), settings())
+    assert measure_deadline_seconds(made, settings()) >= unthrottled + computing - 1
 
 
 def test_more_data_fewer_steps_and_less_time_count() -> None:

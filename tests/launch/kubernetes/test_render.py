@@ -130,6 +130,7 @@ def test_without_a_time_it_is_one_job() -> None:
         ((*SCHEDULE, "--results", "s3://x", "--", "--results", "y"), "-- --results: is set by"),
         ((*SCHEDULE, "--results", "s3://x", "--", "--set", "workload.batch=2"), "batch_size"),
         ((*SCHEDULE, "--results", "s3://x", "--", "--set", "plan.rings=2"), "ring_bytes"),
+        ((*SCHEDULE, "--results", "s3://x", "--", "--set", "plan.ring_bytes=x"), "a size"),
         (
             (*SCHEDULE, "--results", "s3://x", "--", "--set", "plan.cluster.image=x"),
             "-- --set plan.cluster.image: is set by",
