@@ -55,8 +55,12 @@ clean:
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml --group build
 lock:
-	@for kind in requirements requirements-dev; do \
-		group=; [ $$kind = requirements ] || group="--group dev --constraint requirements.lock"; \
+	@for kind in requirements requirements-dev requirements-gpu; do \
+		case $$kind in \
+		requirements) group= ;; \
+		requirements-dev) group="--group dev --constraint requirements.lock" ;; \
+		requirements-gpu) group="--extra gpu --constraint requirements.lock" ;; \
+		esac; \
 		$(LOCK) $$group > $$kind.tmp || exit 1; \
 		{ sed '/^[^#]/,$$d' $$kind.lock; cat $$kind.tmp; } > $$kind.new; \
 		rm $$kind.tmp; mv $$kind.new $$kind.lock; done

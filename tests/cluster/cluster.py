@@ -1,0 +1,132 @@
+"""The cluster as a whole: up, down, and what a test asks of it."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cluster import build, cgroups
+from tests.cluster.api import Api
+from tests.cluster.control_plane import ControlPlane, Network
+from tests.cluster.images import Image, ImageStore
+from tests.cluster.nodes import NodeProcesses, all_nodes
+from tests.cluster.processes import Processes, network_of
+from tests.cluster.settings import (
+    COREDNS,
+    KUBERNETES,
+    Layout,
+)
+
+EXTRAS: dict[str, str] = {}
+
+
+def silent(_line: str) -> None:
+    """Take a line of progress and drop it."""
+
+
+class Cluster:
+    """One cluster, up or not.
+
+    Args:
+        layout: Where it lies.
+        tell: Takes lines of progress.
+    """
+
+    def __init__(self, layout: Layout, *, tell: build.Tell = silent) -> None:
+        self.layout = layout
+        self.tell = tell
+        self.processes = Processes(layout)
+        self.control_plane = ControlPlane(layout, self.processes)
+        self.images = ImageStore(layout, tell=tell)
+        self.nodes: list[NodeProcesses] = all_nodes(
+            layout=layout, processes=self.processes, control_plane=self.control_plane
+        )
+
+    # ------------------------------------------------------------------ up and down
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let one `up` or `down` of this cluster run at a time."""
+        self.layout.state.parent.mkdir(parents=True, exist_ok=True)
+        with self.layout.state.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its first process lives."""
+        return self.processes.init() is not None
+
+    def up(self, *, extras: Iterable[str] = ()) -> None:
+        """Bring it up, or add what is missing; quick where all is there.
+
+        Raises:
+            ClusterError: If that is impossible; whatever was started stays for a look.
+        """
+        build.require_packages(build.PACKAGES, tell=self.tell)
+        build.build_modules(self.layout, [KUBERNETES, COREDNS], tell=self.tell)
+        pause = self.images.pause(build.build_pause(self.layout, tell=self.tell))
+        bench = self.images.bench()
+        with self.lock():
+            if not self.is_up:
+                self.remove_remains()
+                self.tell(f"starting cluster {self.layout.name}")
+                self.processes.create()
+            Network(self.processes).up()
+            with self.inside():
+                self.control_plane.up()
+                for node in self.nodes:
+                    node.start_containerd(read_limits={})
+                    self.load(pause, on=[node])
+                    node.start_kubelet()
+                self.load(bench)
+                for node in self.nodes:
+                    node.wait_ready()
+
+    def down(self) -> None:
+        """End it, and remove everything of it but the cache; none is fine."""
+        with self.lock():
+            self.processes.destroy()
+            self.remove_remains()
+        self.layout.state.with_suffix(".lock").unlink(missing_ok=True)
+
+    def remove_remains(self) -> None:
+        """Remove what processes leave when they end: control groups and files."""
+        cgroups.remove(self.layout.cgroup)
+        if self.layout.state.exists():
+            shutil.rmtree(self.layout.state)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Put this thread into the cluster's network."""
+        with network_of(self.processes.required_init().pid):
+            yield
+
+    # ------------------------------------------------------------------ for tests
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the administrator; its address is reachable within the cluster's network only."""
+        return self.layout.kubeconfig
+
+    @property
+    def api(self) -> Api:
+        """Requests as the administrator."""
+        return self.control_plane.api
+
+    def exec_words(self) -> list[str]:
+        """Return the words that run a command in the cluster's network, before that command.
+
+        Files and processes stay those of the machine.
+        """
+        return ["nsenter", "--target", str(self.processes.required_init().pid), "--net", "--"]
+
+    def load(self, image: Image, *, on: Iterable[NodeProcesses] | None = None) -> str:
+        """Give an image to nodes that lack it; return its name."""
+        for node in self.nodes if on is None else on:
+            if image.reference not in node.image_names():
+                node.import_image(image.archive, base_name=image.base_name)
+        return image.reference
