@@ -23,7 +23,9 @@ def main() -> int:
         ("exec", "run a command in the cluster's network"),
         ("kubectl", "run kubectl as administrator"),
     ):
-        verbs.add_parser(verb, help=what).add_argument("words", nargs=argparse.REMAINDER)
+        verbs.add_parser(verb, help=what, add_help=False, prefix_chars="\0").add_argument(
+            "words", nargs="*"
+        )
     options = parser.parse_args()
     started = time.monotonic()
 

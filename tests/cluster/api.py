@@ -20,7 +20,7 @@ from tests.cluster.settings import ClusterError
 JsonObject = dict[str, Any]
 
 
-class Refused(ClusterError):
+class RefusedError(ClusterError):
     """The API server refused a request; carries its HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -59,7 +59,7 @@ class Api:
         """Send a request and return the open response.
 
         Raises:
-            Refused: If the server answers with an error.
+            RefusedError: If the server answers with an error.
             ClusterError: If it does not answer.
         """
         request = urllib.request.Request(
@@ -77,7 +77,7 @@ class Api:
         except urllib.error.HTTPError as error:
             with error:
                 text = error.read().decode(errors="replace")
-            raise Refused(error.code, f"{method} {path}: {error.code} {text[:500]}") from error
+            raise RefusedError(error.code, f"{method} {path}: {error.code} {text[:500]}") from error
         except (OSError, http.client.HTTPException) as error:
             raise ClusterError(f"{method} {path}: {error}") from error
         return response
@@ -107,7 +107,7 @@ class Api:
         """Create an object; one of that name that is there already stays as it is."""
         try:
             self.request("POST", path, body)
-        except Refused as error:
+        except RefusedError as error:
             if error.status != http.client.CONFLICT:
                 raise
 
@@ -119,7 +119,7 @@ class Api:
         """Delete an object; none of that name is fine."""
         try:
             self.request("DELETE", path)
-        except Refused as error:
+        except RefusedError as error:
             if error.status != http.client.NOT_FOUND:
                 raise
 

@@ -18,7 +18,7 @@ def hierarchies() -> list[Path]:
         return [ROOT]
     # A symbolic link names several controllers of one hierarchy.
     found = [p for p in ROOT.iterdir() if p.is_dir() and not p.is_symlink()]
-    return [p for p in found if (p / "cgroup.procs").is_file() and p.name != "unified"]
+    return [p for p in found if (p / "cgroup.procs").is_file()]
 
 
 def create(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,11 @@ from tests.cluster.processes import Processes, network_of
 from tests.cluster.settings import (
     COREDNS,
     KUBERNETES,
+    REPOSITORY,
     Layout,
 )
+from tests.cluster.storage import Media, create_classes
+from tests.cluster.unpacked import UnpackedImages
 
 EXTRAS: dict[str, str] = {}
 
@@ -40,6 +44,7 @@ class Cluster:
         self.tell = tell
         self.processes = Processes(layout)
         self.control_plane = ControlPlane(layout, self.processes)
+        self.media = Media(layout, self.processes)
         self.images = ImageStore(layout, tell=tell)
         self.nodes: list[NodeProcesses] = all_nodes(
             layout=layout, processes=self.processes, control_plane=self.control_plane
@@ -70,6 +75,7 @@ class Cluster:
         build.build_modules(self.layout, [KUBERNETES, COREDNS], tell=self.tell)
         pause = self.images.pause(build.build_pause(self.layout, tell=self.tell))
         bench = self.images.bench()
+        unpacked = UnpackedImages(self.layout, tell=self.tell).of([pause, bench])
         with self.lock():
             if not self.is_up:
                 self.remove_remains()
@@ -79,12 +85,27 @@ class Cluster:
             with self.inside():
                 self.control_plane.up()
                 for node in self.nodes:
-                    node.start_containerd(read_limits={})
-                    self.load(pause, on=[node])
+                    # Before the node's own mounts are made, which are copies of the cluster's.
+                    self.media.up(node.node)
+                    limits = self.media.read_limits(node.node)
+                    node.start_containerd(images=unpacked, read_limits=limits)
                     node.start_kubelet()
+                create_classes(self.api)
+                self.start_provisioner()
                 self.load(bench)
                 for node in self.nodes:
                     node.wait_ready()
+
+    def start_provisioner(self) -> None:
+        """Start what makes a volume for each claim."""
+        if "provisioner" in self.processes.running():
+            return
+        self.processes.start(
+            "provisioner",
+            [sys.executable, "-m", "tests.cluster.provisioner"],
+            env={"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+            | self.layout.environment(),
+        )
 
     def down(self) -> None:
         """End it, and remove everything of it but the cache; none is fine."""

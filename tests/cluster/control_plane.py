@@ -31,20 +31,22 @@ USERS = {
 """Who has a token: file name -> (user, group)."""
 
 COREFILE = f"""\
-.:53 {{
+{CLUSTER_DOMAIN}:53 {{
     bind {CONTROL_PLANE_ADDRESS}
     errors
     kubernetes {CLUSTER_DOMAIN} {{
         kubeconfig KUBECONFIG
-        pods insecure
         ttl 1
     }}
-    template IN ANY . {{
+}}
+.:53 {{
+    bind {CONTROL_PLANE_ADDRESS}
+    template ANY ANY {{
         rcode NXDOMAIN
     }}
 }}
 """
-"""Names of the cluster only: the network that it lives in leads nowhere else."""
+"""Only names of the cluster exist: the network that it lives in leads nowhere else."""
 
 
 @dataclass(frozen=True)

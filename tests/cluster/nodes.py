@@ -24,6 +24,7 @@ from tests.cluster.settings import (
     Layout,
     Node,
 )
+from tests.cluster.unpacked import link_tree
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
@@ -92,7 +93,7 @@ class NodeProcesses:
         """Give the node mounts of its own, held by a process that does nothing else."""
         if self.holder in self.processes.running():
             return
-        for folder in ("containerd", "kubelet", "cni", "opt", "pods"):
+        for folder in ("kubelet", "cni", "opt", "pods"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         program = [
             "unshare", "--mount", "--propagation", "slave", "sh", "-euc",
@@ -119,16 +120,18 @@ class NodeProcesses:
 
     # ------------------------------------------------------------------ containerd
 
-    def start_containerd(self, *, read_limits: dict[str, int]) -> None:
+    def start_containerd(self, *, images: Path, read_limits: dict[str, int]) -> None:
         """Start the container runtime and wait until it answers.
 
         Args:
+            images: Unpacked images to begin with.
             read_limits: Block device (major:minor) -> bytes a second that each container may
                 read from it.
         """
         if self.containerd in self.processes.running():
             return
         self.make_mounts()
+        link_tree(images, self.root / "containerd")
         self.write_base_spec(read_limits)
         (self.root / "cni" / "10-bench.conflist").write_text(
             json.dumps(self.network_config()), encoding="ascii"

@@ -133,6 +133,14 @@ class Layout:
             )
         return cls(name=name, state=state, cache=Path(cache).resolve())
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make `of_environment` give this layout."""
+        return {
+            "BENCH_CLUSTER_NAME": self.name,
+            "BENCH_CLUSTER_STATE": str(self.state.parent),
+            "BENCH_CLUSTER_CACHE": str(self.cache),
+        }
+
     @property
     def kubeconfig(self) -> Path:
         return self.state / "kubeconfig"
