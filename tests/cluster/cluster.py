@@ -138,6 +138,16 @@ class Cluster:
         """Requests as the administrator."""
         return self.control_plane.api
 
+    def image(self) -> Image:
+        """Return the image of `bench` as it is in this checkout; `up` has loaded it."""
+        return self.images.bench()
+
+    def advertise_gpus(self, node: str, *, count: int) -> None:
+        """Let a node say that it has GPUs, which pods can then ask for; 0 takes them back."""
+        amount = {"nvidia.com/gpu": str(count) if count else None}
+        status = {"status": {"capacity": amount, "allocatable": amount}}
+        self.api.patch(f"/api/v1/nodes/{node}/status", status)
+
     def exec_words(self) -> list[str]:
         """Return the words that run a command in the cluster's network, before that command.
 
