@@ -11,32 +11,33 @@ FROM ${BASE_IMAGE} AS packages
 ARG VARIANT=cpu
 ARG PIP_INDEX_URL
 ARG PIP_CERT
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-WORKDIR /build
+WORKDIR /opt/locks
 COPY requirements.lock requirements-gpu.lock ./
-# Bytecode is compiled now, since pods cannot write it. Tests, headers and pip stay behind.
+# Bytecode is compiled now, since pods cannot write it. Tests, headers and pip stay out.
 RUN case "$VARIANT" in \
         cpu) lock=requirements.lock ;; \
         gpu) lock=requirements-gpu.lock ;; \
         *) echo "VARIANT is cpu or gpu, not $VARIANT" >&2; exit 1 ;; \
     esac \
     && python3 -m venv /opt/packages \
-    && /opt/packages/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r "$lock" \
+    && /opt/packages/bin/python -m pip --disable-pip-version-check install --quiet --no-cache-dir \
+        --require-hashes --only-binary :all: -r "$lock" \
     && rm -rf /opt/packages/lib/python3*/site-packages/pyarrow/include \
         /opt/packages/lib/python3*/site-packages/*/tests \
     && /opt/packages/bin/python -m pip uninstall --quiet --yes setuptools pip
 
-# On top of the packages, in a layer of its own: a change of bench moves a few hundred kilobytes.
 FROM packages AS bench
+WORKDIR /build
 COPY pyproject.toml README.md ./
 COPY bench bench
 COPY workloads workloads
 COPY storageclasses storageclasses
 RUN /opt/packages/bin/python -m ensurepip >/dev/null \
-    && /opt/packages/bin/python -m pip install --quiet --no-deps --no-build-isolation --target /opt/bench .
+    && /opt/packages/bin/python -m pip install --quiet --no-deps --no-build-isolation \
+        --target /opt/bench .
 
-FROM ${BASE_IMAGE}
-COPY --from=packages /opt/packages /opt/packages
+# A change of bench changes the last layer alone, a few hundred kilobytes.
+FROM packages
 COPY --from=bench /opt/bench /opt/bench
 # Nothing is written but to HOME, which the pod provides where the root is read-only.
 ENV PATH=/opt/bench/bin:/opt/packages/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

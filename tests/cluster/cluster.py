@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,9 +54,7 @@ class Cluster:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Let one `up` or `down` of this cluster run at a time."""
-        self.layout.state.parent.mkdir(parents=True, exist_ok=True)
-        with self.layout.state.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with build.locked(self.layout.cache / f"{self.layout.name}.lock"):
             yield
 
     @property
@@ -75,7 +72,6 @@ class Cluster:
         build.build_modules(self.layout, [KUBERNETES, COREDNS], tell=self.tell)
         pause = self.images.pause(build.build_pause(self.layout, tell=self.tell))
         bench = self.images.bench()
-        unpacked = UnpackedImages(self.layout, tell=self.tell).of([pause, bench])
         with self.lock():
             if not self.is_up:
                 self.remove_remains()
@@ -85,16 +81,23 @@ class Cluster:
             with self.inside():
                 self.control_plane.up()
                 for node in self.nodes:
-                    # Before the node's own mounts are made, which are copies of the cluster's.
-                    self.media.up(node.node)
-                    limits = self.media.read_limits(node.node)
-                    node.start_containerd(images=unpacked, read_limits=limits)
-                    node.start_kubelet()
+                    self.start_node(node, images=[pause, bench])
                 create_classes(self.api)
                 self.start_provisioner()
                 self.load(bench)
                 for node in self.nodes:
                     node.wait_ready()
+
+    def start_node(self, node: NodeProcesses, *, images: Sequence[Image]) -> None:
+        """Start what is not running of a node."""
+        if node.containerd not in self.processes.running():
+            # Media first: the node's mounts begin as copies of the cluster's.
+            self.media.up(node.node)
+            node.start_containerd(
+                images=UnpackedImages(self.layout, tell=self.tell).of(images),
+                read_limits=self.media.read_limits(node.node),
+            )
+        node.start_kubelet()
 
     def start_provisioner(self) -> None:
         """Start what makes a volume for each claim."""
@@ -112,7 +115,6 @@ class Cluster:
         with self.lock():
             self.processes.destroy()
             self.remove_remains()
-        self.layout.state.with_suffix(".lock").unlink(missing_ok=True)
 
     def remove_remains(self) -> None:
         """Remove what processes leave when they end: control groups and files."""

@@ -7,10 +7,14 @@ which stands for the Debian image that people build on.
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import shutil
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.build import Tell, locked
 from tests.cluster.processes import run
@@ -32,6 +36,8 @@ CONTEXT = (
     "workloads",
 )
 """What the Dockerfile copies: the image's name comes from the content of these."""
+
+REF_NAME = "org.opencontainers.image.ref.name"
 
 MAX_NAMELESS_IMAGES = 30
 
@@ -93,18 +99,31 @@ class ImageStore:
 
     def archive_of(self, reference: str) -> Image:
         """Return where an image's archive lies, made or not."""
-        return Image(
-            reference, self.archives / f"{reference.replace('/', '-').replace(':', '-')}.tar"
-        )
+        name = reference.replace("/", "-").replace(":", "-")
+        return Image(reference, self.archives / f"{name}.tar")
 
     def push(self, image: Image) -> None:
-        """Write an image's archive, complete or not at all."""
-        self.archives.mkdir(parents=True, exist_ok=True)
+        """Write an image's archive, complete or not at all.
+
+        By way of a directory that keeps layers between builds: there they are compressed once.
+        Blobs carry the same digests ever after, so that nodes skip those that they have.
+        """
+        layout = self.archives / "layout"
+        layout.mkdir(parents=True, exist_ok=True)
+        self.buildah("push", "--quiet", image.reference, f"oci:{layout}:{image.reference}")
+        index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+        index["manifests"] = [
+            m for m in index["manifests"] if m["annotations"][REF_NAME] == image.reference
+        ]
         partial = image.archive.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        # This kind of archive holds plain layers: it only moves between two directories.
-        self.buildah("push", "--quiet", image.reference,
-                     f"docker-archive:{partial}:{image.reference}")  # fmt: skip
+        with tarfile.open(partial, "w") as archive:
+            archive.add(layout / "oci-layout", "oci-layout")
+            text = json.dumps(index).encode()
+            entry = tarfile.TarInfo("index.json")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+            for digest in blobs(layout, index):
+                archive.add(blob(layout, digest), f"blobs/{digest.replace(':', '/')}")
         partial.rename(image.archive)
 
     def pause(self, program: Path) -> Image:
@@ -166,7 +185,7 @@ class ImageStore:
         )  # fmt: skip
 
     def forget_all_but(self, image: Image) -> None:
-        """Drop the archives of earlier states of `bench`, and their images."""
+        """Drop the archives of earlier states of `bench`, their images and their layers."""
         for old in self.archives.glob(f"{image.archive.name.rpartition('-')[0]}-*.tar"):
             if old != image.archive:
                 old.unlink()
@@ -180,3 +199,28 @@ class ImageStore:
         # them are of builds that nobody will repeat.
         if sum("<none>" in name for name in names) > MAX_NAMELESS_IMAGES:
             self.buildah("rmi", "--prune")
+        layout = self.archives / "layout"
+        index = json.loads((layout / "index.json").read_text(encoding="utf-8"))
+        index["manifests"] = [
+            m for m in index["manifests"] if m["annotations"][REF_NAME] not in old_names
+        ]
+        (layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
+        kept = {blob(layout, digest) for digest in blobs(layout, index)}
+        for path in (layout / "blobs" / "sha256").iterdir():
+            if path not in kept:
+                path.unlink()
+
+
+def blob(layout: Path, digest: str) -> Path:
+    """Return the file of a blob in an OCI layout."""
+    return layout / "blobs" / digest.replace(":", "/")
+
+
+def blobs(layout: Path, index: dict[str, Any]) -> set[str]:
+    """Return the digests of all that an index of an OCI layout leads to."""
+    found = set()
+    for entry in index["manifests"]:
+        manifest = json.loads(blob(layout, entry["digest"]).read_text(encoding="utf-8"))
+        parts = [entry, manifest["config"], *manifest["layers"]]
+        found.update(part["digest"] for part in parts)
+    return found

@@ -128,8 +128,6 @@ class NodeProcesses:
             read_limits: Block device (major:minor) -> bytes a second that each container may
                 read from it.
         """
-        if self.containerd in self.processes.running():
-            return
         self.make_mounts()
         link_tree(images, self.root / "containerd")
         self.write_base_spec(read_limits)
