@@ -16,7 +16,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     up = verbs.add_parser("up", help="bring the cluster up, or add to it")
-    up.add_argument("--with", dest="extras", action="append", choices=sorted(EXTRAS), default=[])
+    up.add_argument(
+        "--with",
+        dest="extras",
+        action="append",
+        choices=sorted(EXTRAS),
+        default=[],
+        help="; ".join(f"{name}: {what}" for name, what in EXTRAS.items()),
+    )
     verbs.add_parser("down", help="end the cluster and remove all of it but the cache")
     verbs.add_parser("status", help="what runs")
     for verb, what in (

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.cluster import build, cgroups
 from tests.cluster.api import Api
 from tests.cluster.control_plane import ControlPlane, Network
 from tests.cluster.images import Image, ImageStore
+from tests.cluster.moosefs import MooseFs
 from tests.cluster.nodes import NodeProcesses, all_nodes
-from tests.cluster.processes import Processes, network_of
+from tests.cluster.processes import Processes, network
 from tests.cluster.settings import (
     COREDNS,
     KUBERNETES,
@@ -23,7 +24,10 @@ from tests.cluster.settings import (
 from tests.cluster.storage import Media, create_classes
 from tests.cluster.unpacked import UnpackedImages
 
-EXTRAS: dict[str, str] = {}
+EXTRAS = {
+    "moosefs": "a parallel file system: class bench-moosefs, ReadWriteMany",
+}
+"""What `up` starts when asked for only."""
 
 
 def silent(_line: str) -> None:
@@ -42,6 +46,7 @@ class Cluster:
         self.layout = layout
         self.tell = tell
         self.processes = Processes(layout)
+        self.home: str | None = None
         self.control_plane = ControlPlane(layout, self.processes)
         self.media = Media(layout, self.processes)
         self.images = ImageStore(layout, tell=tell)
@@ -68,10 +73,9 @@ class Cluster:
         Raises:
             ClusterError: If that is impossible; whatever was started stays for a look.
         """
-        build.require_packages(build.PACKAGES, tell=self.tell)
-        build.build_modules(self.layout, [KUBERNETES, COREDNS], tell=self.tell)
-        pause = self.images.pause(build.build_pause(self.layout, tell=self.tell))
-        bench = self.images.bench()
+        extras = set(extras)
+        with self.outside():
+            images = self.build(extras)
         with self.lock():
             if not self.is_up:
                 self.remove_remains()
@@ -81,12 +85,23 @@ class Cluster:
             with self.inside():
                 self.control_plane.up()
                 for node in self.nodes:
-                    self.start_node(node, images=[pause, bench])
+                    self.start_node(node, images=images)
                 create_classes(self.api)
                 self.start_provisioner()
-                self.load(bench)
+                for image in images:
+                    self.load(image)
+                if "moosefs" in extras:
+                    MooseFs(self.layout, self.processes, nodes=self.nodes).up(self.api)
                 for node in self.nodes:
                     node.wait_ready()
+
+    def build(self, extras: set[str]) -> list[Image]:
+        """Make what the cluster is made of; return the images that its nodes have."""
+        packages = build.PACKAGES | (build.MOOSEFS_PACKAGES if "moosefs" in extras else {})
+        build.require_packages(packages, tell=self.tell)
+        build.build_modules(self.layout, [KUBERNETES, COREDNS], tell=self.tell)
+        pause = build.build_pause(self.layout, tell=self.tell)
+        return [self.images.pause(pause), self.images.bench()]
 
     def start_node(self, node: NodeProcesses, *, images: Sequence[Image]) -> None:
         """Start what is not running of a node."""
@@ -125,7 +140,19 @@ class Cluster:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Put this thread into the cluster's network."""
-        with network_of(self.processes.required_init().pid):
+        with network(f"/proc/{self.processes.required_init().pid}/ns/net") as home:
+            before, self.home = self.home, home
+            try:
+                yield
+            finally:
+                self.home = before
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Put this thread back into the machine's network, where sources are reached."""
+        with ExitStack() as stack:
+            if self.home is not None:
+                stack.enter_context(network(self.home))
             yield
 
     # ------------------------------------------------------------------ for tests

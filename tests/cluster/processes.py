@@ -235,27 +235,33 @@ def run(
 
 
 @contextlib.contextmanager
-def network_of(pid: int) -> Iterator[None]:
-    """Put this thread, and the processes and threads that it starts, into another's network.
+def network(namespace: str) -> Iterator[str]:
+    """Put this thread, and the processes and threads that it starts, into another network.
 
     Thread by thread is how the kernel does it: call it where no other thread uses the network.
+
+    Args:
+        namespace: Path of its namespace: `/proc/PID/ns/net`.
+
+    Yields:
+        The path of the namespace left, for going back there for a while.
     """
     libc = ctypes.CDLL(None, use_errno=True)
 
     def enter(descriptor: int) -> None:
         if libc.setns(descriptor, CLONE_NEWNET) != 0:
             number = ctypes.get_errno()
-            raise ClusterError(f"entering the cluster's network: {os.strerror(number)}; be root")
+            raise ClusterError(f"entering a network: {os.strerror(number)}; be root")
 
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             enter(there)
         finally:
             os.close(there)
         try:
-            yield
+            yield f"/proc/self/fd/{home}"
         finally:
             enter(home)
     finally:
