@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.cluster import build, cgroups
@@ -14,11 +14,13 @@ from tests.cluster.control_plane import ControlPlane, Network
 from tests.cluster.images import Image, ImageStore
 from tests.cluster.moosefs import MooseFs
 from tests.cluster.nodes import NodeProcesses, all_nodes
+from tests.cluster.object_store import ObjectStore
 from tests.cluster.processes import Processes, network
 from tests.cluster.settings import (
     COREDNS,
     KUBERNETES,
     REPOSITORY,
+    VERSITYGW,
     Layout,
 )
 from tests.cluster.storage import Media, create_classes
@@ -26,6 +28,7 @@ from tests.cluster.unpacked import UnpackedImages
 
 EXTRAS = {
     "moosefs": "a parallel file system: class bench-moosefs, ReadWriteMany",
+    "s3": "an object store; its address and keys are in s3.json beside the kubeconfig",
 }
 """What `up` starts when asked for only."""
 
@@ -50,6 +53,7 @@ class Cluster:
         self.control_plane = ControlPlane(layout, self.processes)
         self.media = Media(layout, self.processes)
         self.images = ImageStore(layout, tell=tell)
+        self.object_store = ObjectStore(layout, self.processes)
         self.nodes: list[NodeProcesses] = all_nodes(
             layout=layout, processes=self.processes, control_plane=self.control_plane
         )
@@ -92,6 +96,8 @@ class Cluster:
                     self.load(image)
                 if "moosefs" in extras:
                     MooseFs(self.layout, self.processes, nodes=self.nodes).up(self.api)
+                if "s3" in extras:
+                    self.object_store.up()
                 for node in self.nodes:
                     node.wait_ready()
 
@@ -99,7 +105,8 @@ class Cluster:
         """Make what the cluster is made of; return the images that its nodes have."""
         packages = build.PACKAGES | (build.MOOSEFS_PACKAGES if "moosefs" in extras else {})
         build.require_packages(packages, tell=self.tell)
-        build.build_modules(self.layout, [KUBERNETES, COREDNS], tell=self.tell)
+        modules = [KUBERNETES, COREDNS, *([VERSITYGW] if "s3" in extras else [])]
+        build.build_modules(self.layout, modules, tell=self.tell)
         pause = build.build_pause(self.layout, tell=self.tell)
         return [self.images.pause(pause), self.images.bench()]
 
@@ -136,6 +143,8 @@ class Cluster:
         cgroups.remove(self.layout.cgroup)
         if self.layout.state.exists():
             shutil.rmtree(self.layout.state)
+            with suppress(OSError):  # another cluster's is in there
+                self.layout.state.parent.rmdir()
 
     @contextmanager
     def inside(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import boto3
 import kubernetes.client
 import pytest
 
@@ -55,10 +56,13 @@ with open("/tmp/verdict", "w") as file:
 
 @pytest.fixture
 def run(cluster, namespace):
-    """Run a program in a pod with a claim mounted; return what it wrote as its verdict."""
+    """Run a program in a pod, with a claim or a secret; return what it wrote as its verdict."""
     core = kubernetes.client.CoreV1Api(cluster.api_client)
 
-    def run(program: str, *, claim: str, node: str) -> dict:
+    def run(program: str, *, node: str, claim: str = "", secret: str = "") -> dict:
+        data = {"name": "data", "emptyDir": {}}
+        if claim:
+            data = {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
         pod = {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
@@ -71,6 +75,7 @@ def run(cluster, namespace):
                     "command": ["python3", "-c", program],
                     "terminationMessagePath": "/tmp/verdict",
                     "securityContext": SECURITY,
+                    "envFrom": [{"secretRef": {"name": secret}}] if secret else [],
                     "volumeMounts": [
                         {"name": "data", "mountPath": "/data"},
                         {"name": "scratch", "mountPath": "/tmp"},
@@ -78,7 +83,7 @@ def run(cluster, namespace):
                 }
             ],
             "volumes": [
-                {"name": "data", "persistentVolumeClaim": {"claimName": claim}},
+                data,
                 {"name": "scratch", "emptyDir": {}},
             ],
         }
@@ -158,3 +163,40 @@ def test_a_local_class_refuses_to_be_shared(cluster, namespace):
 
     (message, *_) = cluster.wait_for(messages, what="an event")
     assert "lies on one node and cannot be ReadWriteMany" in message
+
+
+READ_OBJECT = """
+import boto3, json, os
+client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+body = client.get_object(Bucket=os.environ["BUCKET"], Key="folder/object")["Body"].read()
+with open("/tmp/verdict", "w") as file:
+    json.dump({"bytes": len(body), "last": body[-1]}, file)
+"""
+
+
+def test_pods_reach_the_object_store_with_keys_of_a_secret(cluster, namespace, run):
+    own = cluster.require_own()
+    own.up(extras=["s3"])
+    keys = own.object_store.credentials
+    client = boto3.client(
+        "s3",
+        endpoint_url=keys.endpoint_url,
+        region_name=keys.region,
+        aws_access_key_id=keys.access_key_id,
+        aws_secret_access_key=keys.secret_access_key,
+    )
+    client.create_bucket(Bucket=namespace)
+    client.put_object(Bucket=namespace, Key="folder/object", Body=bytes(range(200)) * 1000)
+    secret = {
+        "AWS_ENDPOINT_URL": keys.endpoint_url,
+        "AWS_ACCESS_KEY_ID": keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,
+        "BUCKET": namespace,
+    }
+    core = kubernetes.client.CoreV1Api(cluster.api_client)
+    core.create_namespaced_secret(namespace, {"metadata": {"name": "s3"}, "stringData": secret})
+    assert run(READ_OBJECT, secret="s3", node="node-2") == {"bytes": 200_000, "last": 199}
+    wrong = {"AWS_SECRET_ACCESS_KEY": "wrong"}
+    core.patch_namespaced_secret("s3", namespace, {"stringData": wrong})
+    with pytest.raises(AssertionError, match="SignatureDoesNotMatch"):
+        run(READ_OBJECT, secret="s3", node="node-2")
