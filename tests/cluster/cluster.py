@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.cluster import build, cgroups
 from tests.cluster.api import Api
 from tests.cluster.control_plane import ControlPlane, Network
+from tests.cluster.fake_nodes import FakeNodes
 from tests.cluster.images import Image, ImageStore
 from tests.cluster.moosefs import MooseFs
 from tests.cluster.nodes import NodeProcesses, all_nodes
@@ -19,6 +20,7 @@ from tests.cluster.processes import Processes, network
 from tests.cluster.settings import (
     COREDNS,
     KUBERNETES,
+    KWOK,
     REPOSITORY,
     VERSITYGW,
     Layout,
@@ -27,6 +29,7 @@ from tests.cluster.storage import Media, create_classes
 from tests.cluster.unpacked import UnpackedImages
 
 EXTRAS = {
+    "kwok": "fake nodes and pods by the thousand, as a test adds them",
     "moosefs": "a parallel file system: class bench-moosefs, ReadWriteMany",
     "s3": "an object store; its address and keys are in s3.json beside the kubeconfig",
 }
@@ -53,6 +56,7 @@ class Cluster:
         self.control_plane = ControlPlane(layout, self.processes)
         self.media = Media(layout, self.processes)
         self.images = ImageStore(layout, tell=tell)
+        self.fake_nodes = FakeNodes(layout, self.processes)
         self.object_store = ObjectStore(layout, self.processes)
         self.nodes: list[NodeProcesses] = all_nodes(
             layout=layout, processes=self.processes, control_plane=self.control_plane
@@ -96,6 +100,8 @@ class Cluster:
                     self.load(image)
                 if "moosefs" in extras:
                     MooseFs(self.layout, self.processes, nodes=self.nodes).up(self.api)
+                if "kwok" in extras:
+                    self.fake_nodes.up()
                 if "s3" in extras:
                     self.object_store.up()
                 for node in self.nodes:
@@ -105,7 +111,8 @@ class Cluster:
         """Make what the cluster is made of; return the images that its nodes have."""
         packages = build.PACKAGES | (build.MOOSEFS_PACKAGES if "moosefs" in extras else {})
         build.require_packages(packages, tell=self.tell)
-        modules = [KUBERNETES, COREDNS, *([VERSITYGW] if "s3" in extras else [])]
+        wanted = {"s3": VERSITYGW, "kwok": KWOK}
+        modules = [KUBERNETES, COREDNS, *(m for name, m in wanted.items() if name in extras)]
         build.build_modules(self.layout, modules, tell=self.tell)
         pause = build.build_pause(self.layout, tell=self.tell)
         return [self.images.pause(pause), self.images.bench()]

@@ -7,6 +7,8 @@ import json
 import kubernetes.client
 import pytest
 
+from tests.cluster.fake_nodes import ANNOTATION_MESSAGE, ANNOTATION_SECONDS, MARK
+
 JOB = "rendezvous"
 
 PROGRAM = """
@@ -213,3 +215,44 @@ def test_the_image_finds_bench_either_way(cluster, namespace, words):
         return found in ("Succeeded", "Failed") and found
 
     assert cluster.wait_for(phase, what="the end of the pod") == "Succeeded"
+
+
+def test_a_job_of_many_runs_on_fake_nodes(cluster, namespace):
+    own = cluster.require_own()
+    own.up(extras=["kwok"])
+    own.fake_nodes.write_log(["first line", "second line"])
+    own.fake_nodes.add(own.api, count=20)
+    batch = kubernetes.client.BatchV1Api(cluster.api_client)
+    core = kubernetes.client.CoreV1Api(cluster.api_client)
+    body = job(image="localhost/none:1")
+    body["spec"] |= {"completions": 40, "parallelism": 40}
+    template = body["spec"]["template"]
+    template["metadata"] = {"annotations": {ANNOTATION_MESSAGE: "done", ANNOTATION_SECONDS: "2s"}}
+    pod = template["spec"]
+    pod["volumes"] = [{"name": "scratch", "emptyDir": {}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "scratch", "mountPath": "/tmp"}]
+    pod["tolerations"] = [{"key": MARK, "operator": "Exists"}]
+    pod["nodeSelector"] = {MARK: "fake"}
+    del pod["affinity"]
+    batch.create_namespaced_job(namespace, body)
+
+    def finished():
+        status = batch.read_namespaced_job_status(JOB, namespace).status
+        return [c.type for c in status.conditions or [] if c.type in ("Complete", "Failed")]
+
+    try:
+        assert cluster.wait_for(finished, what="the end of the job") == ["Complete"]
+        pods = core.list_namespaced_pod(namespace).items
+        ends = [p.status.container_statuses[0].state.terminated for p in pods]
+        assert [end.message for end in ends] == ["done"] * 40
+        assert (
+            min(
+                (end.finished_at - p.status.start_time).total_seconds()
+                for end, p in zip(ends, pods, strict=True)
+            )
+            >= 1
+        )
+        log = core.read_namespaced_pod_log(pods[0].metadata.name, namespace)
+        assert log == "first line\nsecond line\n"
+    finally:
+        own.fake_nodes.remove(own.api)
