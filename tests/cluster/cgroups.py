@@ -34,7 +34,8 @@ def create(path: str) -> None:
             if (parent / "cgroup.subtree_control").is_file():
                 controllers = (parent / "cgroup.controllers").read_text().split()
                 for controller in controllers:
-                    (parent / "cgroup.subtree_control").write_text(f"+{controller}")
+                    with contextlib.suppress(OSError):  # some only work in the root
+                        (parent / "cgroup.subtree_control").write_text(f"+{controller}")
             group.mkdir(exist_ok=True)
             for name in ("cpuset.cpus", "cpuset.mems"):
                 # Empty in a new group of version 1: nothing could run there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -192,6 +193,14 @@ class Cluster:
         amount = {"nvidia.com/gpu": str(count) if count else None}
         status = {"status": {"capacity": amount, "allocatable": amount}}
         self.api.patch(f"/api/v1/nodes/{node}/status", status)
+
+    def kill_api_server(self) -> None:
+        """End the API server as a crash would; `up` or `start_api_server` brings it back."""
+        self.processes.stop("kube-apiserver", number=signal.SIGKILL)
+
+    def start_api_server(self) -> None:
+        """Start the API server where it is not running, and wait until it is ready."""
+        self.control_plane.start_api_server()
 
     def exec_words(self) -> list[str]:
         """Return the words that run a command in the cluster's network, before that command.

@@ -118,8 +118,7 @@ class MooseFs:
 
     def wait_mounted(self, name: str, *, pid: int) -> None:
         """Wait until a client has its mount and the chunk server has offered room."""
-        init = self.processes.required_init().pid
-        inside = Path(f"/proc/{init}/root/proc/{pid}")
+        inside = self.processes.proc(pid)
 
         def is_mounted() -> bool:
             table = (inside / "mountinfo").read_text(encoding="utf-8").splitlines()

@@ -104,9 +104,7 @@ class NodeProcesses:
             str(self.root),
         ]  # fmt: skip
         self.processes.start(self.holder, program)
-        pid = self.processes.running()[self.holder]
-        init = self.processes.required_init().pid
-        marker = Path(f"/proc/{init}/root/proc/{pid}/root/run/mounted")
+        marker = self.processes.file_of(self.holder, "/run/mounted")
         self.processes.wait_ready(self.holder, marker.exists, seconds=10)
 
     def run(self, *argv: str | Path) -> str:
@@ -140,9 +138,7 @@ class NodeProcesses:
             encoding="ascii",
         )
         self.start(self.containerd, ["containerd", f"--config={config}"])
-        pid = self.processes.running()[self.holder]
-        init = self.processes.required_init().pid
-        socket = Path(f"/proc/{init}/root/proc/{pid}/root{CONTAINERD_SOCKET}")
+        socket = self.processes.file_of(self.holder, CONTAINERD_SOCKET)
         self.processes.wait_ready(self.containerd, socket.exists, seconds=30)
 
     def write_base_spec(self, read_limits: dict[str, int]) -> None:

@@ -189,6 +189,15 @@ class Processes:
 
     # ------------------------------------------------------------------ commands inside
 
+    def proc(self, pid: int) -> Path:
+        """Return the /proc directory of a process of the cluster, for a look from outside."""
+        init = self.required_init().pid
+        return Path("/proc", str(init), "root", "proc", str(pid))
+
+    def file_of(self, name: str, path: str) -> Path:
+        """Return a file as a named process sees it, for a look from outside."""
+        return self.proc(self.running()[name]) / "root" / path.lstrip("/")
+
     def inside(self, *, mounts_of: str | None = None) -> list[str]:
         """Return the words that run a command within the cluster, before that command.
 
