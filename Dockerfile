@@ -24,7 +24,8 @@ RUN case "$VARIANT" in \
         --require-hashes --only-binary :all: -r "$lock" \
     && rm -rf /opt/packages/lib/python3*/site-packages/pyarrow/include \
         /opt/packages/lib/python3*/site-packages/*/tests \
-    && /opt/packages/bin/python -m pip uninstall --quiet --yes setuptools pip
+    && if ! grep -q ^setuptools== "$lock"; then rm_too=setuptools; fi \
+    && /opt/packages/bin/python -m pip uninstall --quiet --yes $rm_too pip
 
 FROM packages AS bench
 WORKDIR /build
@@ -32,9 +33,9 @@ COPY pyproject.toml README.md ./
 COPY bench bench
 COPY workloads workloads
 COPY storageclasses storageclasses
-RUN /opt/packages/bin/python -m ensurepip >/dev/null \
-    && /opt/packages/bin/python -m pip install --quiet --no-deps --no-build-isolation \
-        --target /opt/bench .
+RUN python3 -m venv /opt/pip \
+    && /opt/pip/bin/python -m pip --python /opt/packages/bin/python install --quiet \
+        --no-deps --no-build-isolation --target /opt/bench .
 
 # A change of bench changes the last layer alone, a few hundred kilobytes.
 FROM packages
