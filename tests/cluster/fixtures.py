@@ -86,10 +86,10 @@ def cluster() -> Iterator[TestCluster]:
         yield TestCluster(kubeconfig=Path(named), image=str(image), own=None)
         return
     own = Cluster(layout, tell=lambda line: print(f"cluster: {line}"))
-    was_up = own.is_up
     with ExitStack() as stack:
         try:
-            stack.callback(lambda: None if was_up else own.down())
+            if not own.is_up:
+                stack.callback(lambda: own.down() if layout.state.exists() else None)
             own.up()
             stack.enter_context(own.inside())
         except ClusterError as error:
