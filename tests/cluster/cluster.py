@@ -185,8 +185,11 @@ class Cluster:
         return self.control_plane.api
 
     def image(self) -> Image:
-        """Return the image of `bench` as it is in this checkout; `up` has loaded it."""
-        return self.images.bench()
+        """Return the image of `bench` as it is in this checkout; the nodes have it."""
+        with self.outside():
+            image = self.images.bench()
+        self.load(image)
+        return image
 
     def advertise_gpus(self, node: str, *, count: int) -> None:
         """Let a node say that it has GPUs, which pods can then ask for; 0 takes them back."""
