@@ -202,8 +202,15 @@ class Cluster:
         self.processes.stop("kube-apiserver", number=signal.SIGKILL)
 
     def start_api_server(self) -> None:
-        """Start the API server where it is not running, and wait until it is ready."""
+        """Start the API server where it is not running, and wait until it is ready.
+
+        Controllers and DNS start anew as well: those that asked while it was not yet ready
+        would wait for up to half a minute before they ask again, longer after each crash.
+        """
         self.control_plane.start_api_server()
+        for name in ("kube-controller-manager", "kube-scheduler", "coredns"):
+            self.processes.stop(name, number=signal.SIGKILL)
+        self.control_plane.up()
 
     def exec_words(self) -> list[str]:
         """Return the words that run a command in the cluster's network, before that command.

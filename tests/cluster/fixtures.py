@@ -104,5 +104,12 @@ def namespace(cluster: TestCluster) -> Iterator[str]:
     core = kubernetes.client.CoreV1Api(cluster.api_client)
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
+
+    def has_account() -> bool:
+        found = core.list_namespaced_service_account(name).items
+        return any(account.metadata.name == "default" for account in found)
+
+    # Until the controller has made it, pods are refused.
+    cluster.wait_for(has_account, what="the namespace's service account")
     yield name
     core.delete_namespace(name)
