@@ -1,6 +1,9 @@
 # make run    install, then the main job on a small data set; says where its report is
 # make test   install with the test tools, run the tests
 # make check  formatting, lint, types, layers
+# make cluster       a throwaway Kubernetes cluster of two nodes (needs root; docs/test-cluster.md)
+# make cluster-down  end it
+# make test-e2e      tests on the cluster of KUBECONFIG, or on the throwaway one
 # make bench  hot paths of the harness, and the loader beside fio, torch and SPDL
 # make clean  remove what the above left behind, data sets and results apart
 # make lock   pin the dependencies anew (needs uv)
@@ -15,7 +18,7 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean lock
+.PHONY: help run test check bench clean lock cluster cluster-down test-e2e
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +47,17 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# The cluster's own scripts need nothing installed: WITH="moosefs s3" adds servers to it.
+cluster:
+	@$(PYTHON3) -m tests.cluster up $(WITH:%=--with %)
+
+cluster-down:
+	@$(PYTHON3) -m tests.cluster down
+
+test-e2e: $(DEV)
+	@[ -n "$$KUBECONFIG" ] || $(PYTHON3) -m tests.cluster up $(WITH:%=--with %)
+	$(BIN)/python -m pytest -m cluster tests/e2e/cluster $(PYTEST_ARGS)
+
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
@@ -55,8 +69,12 @@ clean:
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml --group build
 lock:
-	@for kind in requirements requirements-dev; do \
-		group=; [ $$kind = requirements ] || group="--group dev --constraint requirements.lock"; \
+	@for kind in requirements requirements-dev requirements-gpu; do \
+		case $$kind in \
+		requirements) group= ;; \
+		requirements-dev) group="--group dev --constraint requirements.lock" ;; \
+		requirements-gpu) group="--extra gpu --constraint requirements.lock" ;; \
+		esac; \
 		$(LOCK) $$group > $$kind.tmp || exit 1; \
 		{ sed '/^[^#]/,$$d' $$kind.lock; cat $$kind.tmp; } > $$kind.new; \
 		rm $$kind.tmp; mv $$kind.new $$kind.lock; done
