@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.spec.cluster import ClusterSettings
 from bench.spec.documents import Name, StorageSpec, Strict, WorkloadSpec
 from bench.spec.quantities import Bytes, BytesPerSecond, Seconds
 
@@ -62,6 +63,8 @@ class PlanSettings(Strict):
     """How long ranks wait for each other at the start."""
     device: DeviceSettings = DeviceSettings()
     """How the accelerator is provided."""
+    cluster: ClusterSettings = ClusterSettings()
+    """How pods are made where the run is one on Kubernetes."""
 
 
 class DatasetRef(Strict):
