@@ -22,8 +22,9 @@ def schema_of(document: str) -> dict[str, Any]:
     from pydantic import BaseModel
 
     from bench.results.schema import Run
-    from bench.spec.documents import Requirements, StorageTarget, Workload
+    from bench.spec.documents import StorageTarget, Workload
     from bench.spec.plan import Plan
+    from bench.spec.requirements import Requirements
 
     models: dict[str, type[BaseModel]] = dict(
         zip(DOCUMENTS, (Workload, StorageTarget, Requirements, Plan, Run), strict=True)

@@ -1,0 +1,202 @@
+"""`bench approve`: is what was measured good enough? The decision, and its document."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench import __version__
+from bench.cli.terminal import clean
+from bench.errors import UsageError
+from bench.launch.document import fresh_id
+from bench.measure.host import harness_commit
+from bench.policy.approve import approve
+from bench.policy.contract import contract
+from bench.policy.decide import GivenRun
+from bench.policy.document import APPROVED, Approval, Cell, approval_text
+from bench.policy.markdown import markdown
+from bench.results.document import parse_document
+from bench.results.files import DirectoryFiles
+from bench.results.schema import Tool
+from bench.results.store import DOCUMENT, find_run
+from bench.spec.documents import Workload
+from bench.spec.load import load_requirements, load_workload
+from bench.spec.requirements import Requirements
+
+__all__ = ["command", "given_runs"]
+
+
+@click.command("approve")
+@click.argument("requirements")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--results",
+    default="./bench-results",
+    show_default=True,
+    metavar="DIR",
+    help="Directory in which ids are looked up.",
+)
+@click.option("--by", help="Who approves; the user of this session by default.")
+@click.option(
+    "-w",
+    "--workload",
+    "workload_files",
+    multiple=True,
+    metavar="FILE",
+    help="A workload that is neither in ./workloads nor packaged; may be repeated.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PATH",
+    help="A .json or .md file, or a directory for both; may be repeated. By default "
+    "./approvals/NAME/ID.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the approval document.")
+def command(
+    *,
+    requirements: str,
+    runs: tuple[str, ...],
+    results: str,
+    by: str | None,
+    workload_files: tuple[str, ...],
+    outputs: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Hold each RUN against REQUIREMENTS, a file, and write the approval document.
+
+    A RUN is an id or its beginning, a run's directory or document, or a directory of runs.
+    """
+    demanded = load_requirements(requirements)
+    given = list(given_runs(runs, results=results))
+    approval = approve(
+        demanded,
+        given,
+        workloads=_workloads(demanded, workload_files),
+        approved_by=by or getpass.getuser(),
+        approval_id=fresh_id(),
+        tool=_tool(),
+        now=datetime.fromtimestamp(time.time(), UTC),
+    )
+    places = _write(approval, outputs or (f"approvals/{approval.requirements_name}/{approval.id}",))
+    if as_json:
+        click.echo(approval_text(approval), nl=False)
+    else:
+        _show(approval, places)
+    return approval.exit_code
+
+
+def given_runs(names: Sequence[str], *, results: str) -> Iterator[GivenRun]:
+    """Yield the runs that a person named.
+
+    Args:
+        names: Ids, documents, directories of a run or of many.
+        results: Directory in which ids are looked up.
+
+    Raises:
+        ResultsError: One is missing, damaged or edited.
+        UsageError: A directory holds no run.
+    """
+    for name in names:
+        path = Path(name)
+        if path.is_dir() and not (path / DOCUMENT).is_file():
+            found = sorted(path.rglob(DOCUMENT))
+            if not found:
+                raise UsageError(name, "holds no run", "give a run, or a directory of runs")
+        elif path.is_file():
+            found = [path]
+        else:
+            store, key = find_run(name, results=results)
+            found = [Path(store.place(key))]
+        yield from map(_given, found)
+
+
+def _given(path: Path) -> GivenRun:
+    data = DirectoryFiles(str(path.parent)).read(path.name)
+    run = parse_document(data, place=str(path))
+    inside = f"{run.storage.get('name')}/{run.workload.get('name')}/{run.id}/{DOCUMENT}"
+    return GivenRun(run, hashlib.sha256(data).hexdigest(), inside)
+
+
+def _tool() -> Tool:
+    import platform
+
+    return Tool(version=__version__, commit=harness_commit(), python=platform.python_version())
+
+
+def _workloads(requirements: Requirements, files: Sequence[str]) -> Mapping[str, Workload]:
+    """Return the declared workloads by name; those that cannot be found are left out."""
+    found = {}
+    for file in files:
+        workload = load_workload(file)
+        found[workload.metadata.name] = workload
+    for requirement in requirements.spec.requirements:
+        name = requirement.workload
+        if name not in found:
+            try:
+                found[name] = load_workload(name)
+            except UsageError as error:
+                if error.place != f"workload {name!r}":  # found, but wrong
+                    raise
+    return found
+
+
+def _write(approval: Approval, outputs: Sequence[str]) -> list[str]:
+    texts = {
+        ".json": approval_text(approval),
+        ".md": markdown(approval, contract=contract([approval])),
+    }
+    places = []
+    for output in outputs:
+        path = Path(output)
+        if path.suffix in texts:
+            wanted = {path: texts[path.suffix]}
+        elif path.suffix and not path.is_dir():
+            raise UsageError(f"-o {output}", f"{path.suffix} is no format of an approval")
+        else:
+            wanted = {path / f"approval{suffix}": text for suffix, text in texts.items()}
+        for place, text in wanted.items():
+            files = DirectoryFiles(str(place.parent))
+            files.write_atomic(place.name, text.encode(), existing="refuse")
+            places.append(str(place))
+    return places
+
+
+COLOURS = {"approved": "green", "provisional": "yellow", "not met": "red", "invalid": "red"}
+
+
+def _show(approval: Approval, places: Sequence[str]) -> None:
+    console = Console(highlight=False, soft_wrap=False)
+    for cell in approval.cells:
+        colour = COLOURS.get(cell.verdict, "magenta")
+        console.print(clean(cell.sentence), style=colour, markup=False)
+        for lead, text in _details(cell):
+            console.print(f"  {lead:<12} {clean(text)}", markup=False)
+    for note in approval.unused_runs:
+        console.print(f"unused run {note.code}: {clean(note.text)}", markup=False)
+    if any(cell.verdict in APPROVED for cell in approval.cells):
+        console.print(f"valid until  {_until(approval)} (UTC)", markup=False)
+    for place in places:
+        console.print(f"document     {clean(place)}", markup=False, soft_wrap=True)
+
+
+def _until(approval: Approval) -> str:
+    return min(cell.valid_until for cell in approval.cells if cell.valid_until)
+
+
+def _details(cell: Cell) -> Iterator[tuple[str, str]]:
+    for note in cell.reasons:
+        yield "because", note.text
+    for note in cell.provisional_because:
+        yield "provisional", note.text
+    for note in cell.conditions:
+        yield "to know", note.text
