@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from bench import __version__
+from bench.cli.admission import admission_yaml, policy_options
 from bench.cli.terminal import clean
 from bench.errors import UsageError
 from bench.launch.document import fresh_id
@@ -62,6 +64,8 @@ __all__ = ["command", "given_runs"]
     "./approvals/NAME/ID.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the approval document.")
+@click.option("--policy", metavar="FILE", help="Also write the admission policy, YAML.")
+@policy_options
 def command(
     *,
     requirements: str,
@@ -71,6 +75,8 @@ def command(
     workload_files: tuple[str, ...],
     outputs: tuple[str, ...],
     as_json: bool,
+    policy: str | None,
+    **policy_settings: Any,
 ) -> int:
     """Hold each RUN against REQUIREMENTS, a file, and write the approval document.
 
@@ -82,12 +88,16 @@ def command(
         demanded,
         given,
         workloads=_workloads(demanded, workload_files),
-        approved_by=by or getpass.getuser(),
+        approved_by=by or _user(),
         approval_id=fresh_id(),
         tool=_tool(),
         now=datetime.fromtimestamp(time.time(), UTC),
     )
     places = _write(approval, outputs or (f"approvals/{approval.requirements_name}/{approval.id}",))
+    if policy is not None:
+        text = admission_yaml([approval], now=None, **policy_settings)
+        _write_new(Path(policy), text)
+        places.append(policy)
     if as_json:
         click.echo(approval_text(approval), nl=False)
     else:
@@ -125,6 +135,13 @@ def _given(path: Path) -> GivenRun:
     run = parse_document(data, place=str(path))
     inside = f"{run.storage.get('name')}/{run.workload.get('name')}/{run.id}/{DOCUMENT}"
     return GivenRun(run, hashlib.sha256(data).hexdigest(), inside)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:  # a container's numeric user has no name
+        raise UsageError("--by", "is needed: this user has no name", "say who approves") from error
 
 
 def _tool() -> Tool:
@@ -165,10 +182,14 @@ def _write(approval: Approval, outputs: Sequence[str]) -> list[str]:
         else:
             wanted = {path / f"approval{suffix}": text for suffix, text in texts.items()}
         for place, text in wanted.items():
-            files = DirectoryFiles(str(place.parent))
-            files.write_atomic(place.name, text.encode(), existing="refuse")
+            _write_new(place, text)
             places.append(str(place))
     return places
+
+
+def _write_new(place: Path, text: str) -> None:
+    files = DirectoryFiles(str(place.parent))
+    files.write_atomic(place.name, text.encode(), existing="refuse")
 
 
 COLOURS = {"approved": "green", "provisional": "yellow", "not met": "red", "invalid": "red"}

@@ -55,13 +55,13 @@ def contract(approvals: Sequence[Approval]) -> list[ClassRow]:
 
 
 def enforceable(
-    rows: Sequence[ClassRow], *, now: datetime, provisional: bool
+    rows: Sequence[ClassRow], *, now: datetime | None, provisional: bool
 ) -> dict[str, dict[str, str]]:
     """Return what an admission policy may allow: workload -> storage class -> end of validity.
 
     Args:
         rows: The contract.
-        now: UTC; what has ended by then is left out.
+        now: UTC; what has ended by then is left out. None leaves nothing out.
         provisional: Whether provisional approvals are good enough. `mixed` never is, since
             admission cannot see for which accelerator a claim is made.
     """
@@ -69,7 +69,7 @@ def enforceable(
     allowed: dict[str, dict[str, str]] = {}
     for row in rows:
         ends = instant(row.valid_until, place=f"approval of {row.storage_class}")
-        if row.state in states and ends > now:
+        if row.state in states and (now is None or ends > now):
             text = ends.strftime("%Y-%m-%dT%H:%M:%SZ")
             allowed.setdefault(row.workload, {})[row.storage_class] = text
     return allowed

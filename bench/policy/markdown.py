@@ -13,7 +13,7 @@ __all__ = ["contract_markdown", "markdown", "safe"]
 
 MAX_UNUSED = 10
 
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&])")
+SPECIAL = re.compile(r"([\\`*{}\[\]<>|#~&]|(?<!\w)_|_(?!\w))")
 
 SHOW = {
     "stall_ratio": percent,
