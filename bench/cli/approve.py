@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench.launch.document import fresh_id
 from bench.measure.host import harness_commit
 from bench.policy.approve import approve
 from bench.policy.contract import contract
+from bench.policy.cost import Usage, cost, parse_usage
 from bench.policy.decide import GivenRun
 from bench.policy.document import APPROVED, Approval, Cell, approval_text
 from bench.policy.markdown import markdown
@@ -30,9 +32,13 @@ from bench.results.schema import Tool
 from bench.results.store import DOCUMENT, find_run
 from bench.spec.documents import Workload
 from bench.spec.load import load_requirements, load_workload
+from bench.spec.lookup import read_text
 from bench.spec.requirements import Requirements
 
 __all__ = ["command", "given_runs"]
+
+EXAMPLE_GPUS = 64
+"""For the sentence on cost where --gpus is not given."""
 
 
 @click.command("approve")
@@ -63,6 +69,10 @@ __all__ = ["command", "given_runs"]
     help="A .json or .md file, or a directory for both; may be repeated. By default "
     "./approvals/NAME/ID.",
 )
+@click.option("--gpus", type=click.IntRange(1), help="Also say what stall costs with so many.")
+@click.option("--gpu-hour-rate", type=click.FloatRange(0), help="Price of a GPU hour.")
+@click.option("--currency", default="EUR", show_default=True, help="Of --gpu-hour-rate.")
+@click.option("--usage", metavar="CSV", help="GPU hours by namespace, class and workload.")
 @click.option("--json", "as_json", is_flag=True, help="Print the approval document.")
 @click.option("--policy", metavar="FILE", help="Also write the admission policy, YAML.")
 @policy_options
@@ -76,7 +86,7 @@ def command(
     outputs: tuple[str, ...],
     as_json: bool,
     policy: str | None,
-    **policy_settings: Any,
+    **options: Any,
 ) -> int:
     """Hold each RUN against REQUIREMENTS, a file, and write the approval document.
 
@@ -92,10 +102,16 @@ def command(
         approval_id=fresh_id(),
         tool=_tool(),
         now=datetime.fromtimestamp(time.time(), UTC),
+        price=_price(
+            gpus=options.pop("gpus"),
+            rate=options.pop("gpu_hour_rate"),
+            currency=options.pop("currency"),
+            usage=options.pop("usage"),
+        ),
     )
     places = _write(approval, outputs or (f"approvals/{approval.requirements_name}/{approval.id}",))
     if policy is not None:
-        text = admission_yaml([approval], now=None, **policy_settings)
+        text = admission_yaml([approval], now=None, **options)
         _write_new(Path(policy), text)
         places.append(policy)
     if as_json:
@@ -135,6 +151,19 @@ def _given(path: Path) -> GivenRun:
     run = parse_document(data, place=str(path))
     inside = f"{run.storage.get('name')}/{run.workload.get('name')}/{run.id}/{DOCUMENT}"
     return GivenRun(run, hashlib.sha256(data).hexdigest(), inside)
+
+
+def _price(
+    *, gpus: int | None, rate: float | None, currency: str, usage: str | None
+) -> Callable[[Sequence[Cell]], dict[str, Any]] | None:
+    """Return what works out the cost; None where nobody asked for it."""
+    if gpus is None and rate is None and usage is None:
+        return None
+    hours: list[Usage] = []
+    if usage is not None:
+        text, label = read_text(Path(usage))
+        hours = parse_usage(text, place=label)
+    return partial(cost, gpus=gpus or EXAMPLE_GPUS, rate=rate, currency=currency, usage=hours)
 
 
 def _user() -> str:
@@ -202,6 +231,8 @@ def _show(approval: Approval, places: Sequence[str]) -> None:
         console.print(clean(cell.sentence), style=colour, markup=False)
         for lead, text in _details(cell):
             console.print(f"  {lead:<12} {clean(text)}", markup=False)
+    for text in approval.cost["sentences"] if approval.cost else ():
+        console.print(f"cost         {clean(text)}", markup=False)
     for note in approval.unused_runs:
         console.print(f"unused run {note.code}: {clean(note.text)}", markup=False)
     if any(cell.verdict in APPROVED for cell in approval.cells):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ def approve(
     approval_id: str,
     tool: Tool,
     now: datetime,
-    cost: Mapping[str, Any] | None = None,
+    price: Callable[[Sequence[Cell]], dict[str, Any]] | None = None,
 ) -> Approval:
     """Return the sealed approval document of these runs against these requirements.
 
@@ -38,7 +38,7 @@ def approve(
         approval_id: Lower-case ULID.
         tool: What decides.
         now: UTC.
-        cost: What stall costs, by `bench.policy.cost`.
+        price: Works out what the measured stall costs; None for no such part.
 
     Raises:
         ResultsError: Two runs bear one id and differ.
@@ -61,6 +61,6 @@ def approve(
             cells=cells,
             unused_runs=unused(requirements, given),
             rules=rules(requirements.spec),
-            cost=dict(cost) if cost is not None else None,
+            cost=price(cells) if price is not None else None,
         )
     )

@@ -20,7 +20,7 @@ from bench.policy.occasions import Group
 from bench.results.schema import Interval, Repeat
 from bench.spec.requirements import Requirement
 
-__all__ = ["Metric", "clustered", "judge", "metric_values"]
+__all__ = ["Metric", "clustered", "judge", "metric_values", "stall_interval"]
 
 MAX_MORE = 1000
 """Further repeats worth naming; beyond it the limit is too near to be settled by repeating."""
@@ -139,6 +139,12 @@ def judge(requirement: Requirement, groups: Sequence[Group]) -> list[Criterion]:
             else:
                 found.append(_bounded(name, metric, limit, direction, values))
     return found
+
+
+def stall_interval(groups: Sequence[Group]) -> Interval | None:
+    """Return the stall ratio over all repeats that have one; None where none has."""
+    values = metric_values(groups, STALL)
+    return clustered(values, STALL)[0] if any(values) else None
 
 
 def _not_measured(name: str, metric: Metric, limit: float, direction: Direction) -> Criterion:

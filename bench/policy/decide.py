@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.analysis.facts import device_kind, name_of
 from bench.errors import ResultsError
-from bench.policy.criteria import judge
+from bench.policy.criteria import judge, stall_interval
 from bench.policy.document import APPROVED, Cell, Criterion, Note, RunReference, Scale, Verdict
 from bench.policy.evidence import invalid_because, refused_because, storage_class_of
 from bench.policy.limits import conditions, provisional_because
@@ -141,9 +141,8 @@ def _cell(
         now=now,
     )
     # Figures that are no numbers must not reach the intervals.
-    criteria = (
-        [] if any(note.code == "impossible" for note in invalid) else judge(requirement, groups)
-    )
+    sound = all(note.code != "impossible" for note in invalid)
+    criteria = judge(requirement, groups) if sound else []
     provisional = provisional_because(runs, groups, spec=spec, now=now) if runs else []
     verdict, reasons = _verdict(runs, invalid, refused, criteria, provisional)
     ends = now + timedelta(days=spec.review_after_days)
@@ -158,6 +157,7 @@ def _cell(
         provisional_because=provisional,
         conditions=conditions(runs, groups) if runs else [],
         criteria=criteria,
+        stall=stall_interval(groups) if sound else None,
         **_evidence(given, groups),
         valid_until=ends.isoformat(timespec="seconds") if verdict in APPROVED else None,
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import ResultsError
+from bench.results.schema import Interval
 
 __all__ = [
     "APPROVED",
@@ -145,6 +146,8 @@ class Cell(Part):
     conditions: list[Note]
     """What a reader must know even where it is approved."""
     criteria: list[Criterion]
+    stall: Interval | None
+    """Measured stall ratio, whether or not it is limited; None where there is none."""
     occasions: list[Occasion]
     days: list[str]
     nodes: list[str]

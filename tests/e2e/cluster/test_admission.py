@@ -29,11 +29,21 @@ def label() -> str:
 
 @pytest.fixture
 def enforce(cluster, label):
-    """Apply a policy; return when the API server has compiled it. It goes with the test."""
+    """Put a policy in the place of the one before; return it when the API server has compiled it.
+
+    It goes with the test.
+    """
     api = kubernetes.client.AdmissionregistrationV1Api(cluster.api_client)
     made = []
 
+    def remove():
+        while made:
+            name = made.pop()
+            api.delete_validating_admission_policy_binding(name)
+            api.delete_validating_admission_policy(name)
+
     def enforce(allowed, *, action="deny"):
+        remove()
         name = f"bench-test-{uuid.uuid4().hex[:8]}"
         policy, binding = admission_objects(
             allowed, location=LOCATION, action=action, name=name, namespace_label=label
@@ -49,9 +59,7 @@ def enforce(cluster, label):
         return cluster.wait_for(checked, what="the policy's types are checked")
 
     yield enforce
-    for name in made:
-        api.delete_validating_admission_policy_binding(name)
-        api.delete_validating_admission_policy(name)
+    remove()
 
 
 @pytest.fixture
