@@ -23,7 +23,7 @@ from bench.spec.requirements import Requirement
 __all__ = ["Metric", "clustered", "judge", "metric_values", "stall_interval"]
 
 MAX_MORE = 1000
-"""Further repeats worth naming; beyond it the limit is too near to be settled by repeating."""
+"""Further repeats or occasions worth naming; beyond it the limit is too near to be settled by repeating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,18 @@ def clustered(by_occasion: Sequence[Sequence[float]], metric: Metric) -> tuple[I
     of_repeats = estimate(everything)
     if len(groups) < 2:
         return of_repeats, 1
-    if metric.logarithmic and min(everything) > 0:
-        means = [math.exp(fmean(math.log(value) for value in values)) for values in groups]
-    else:
-        means = [fmean(values) for values in groups]
-    of_occasions = estimate(means).model_copy(update={"n": len(everything)})
+    of_occasions = estimate(_means(groups, metric)).model_copy(update={"n": len(everything)})
     if _width(of_occasions) < _width(of_repeats):
         centre = of_occasions.estimate
         return _around(centre, of_repeats, metric), 1
     return of_occasions, len(groups)
+
+
+def _means(groups: Sequence[Sequence[float]], metric: Metric) -> list[float]:
+    """Return the mean of each occasion, the geometric one of rates."""
+    if metric.logarithmic and min(map(min, groups)) > 0:
+        return [math.exp(fmean(math.log(value) for value in values)) for values in groups]
+    return [fmean(values) for values in groups]
 
 
 def _plain(metric: Metric) -> Callable[[Sequence[float]], Interval]:
@@ -197,9 +200,13 @@ def _bounded(
     values = [value for group in by_occasion for value in group]
     found, num_occasions = clustered(by_occasion, metric)
     verdict, detail = _verdict(found, metric, limit, direction, values)
-    more = None
+    more, unit = None, "repeat" if num_occasions == 1 else "occasion"
     if verdict == "inconclusive" and _inside(found.estimate, limit, direction):
-        more = _more_repeats(values, limit, metric)
+        groups = [group for group in by_occasion if group]
+        samples = values if num_occasions == 1 else _means(groups, metric)
+        more = _more_needed(samples, limit, metric)
+    if more is not None:
+        detail += f"; about {more} more {unit}{'s' * (more > 1)} would settle it"
     return Criterion(
         name=name,
         metric=metric.name,
@@ -212,8 +219,8 @@ def _bounded(
         num_occasions=num_occasions,
         worst=max(values) if direction == "at most" else min(values),
         verdict=verdict,
-        detail=detail if more is None else f"{detail}; about {more} more repeats would settle it",
-        more_repeats=more,
+        detail=detail,
+        more_needed=more,
     )
 
 
@@ -250,17 +257,19 @@ def _verdict(
     return "inconclusive", f"the interval, {span}, has the limit inside; {inside} wanted"
 
 
-def _more_repeats(values: Sequence[float], limit: float, metric: Metric) -> int | None:
-    """Return how many repeats more would bring the bound to the limit, if nothing else changed."""
+def _more_needed(samples: Sequence[float], limit: float, metric: Metric) -> int | None:
+    """Return how many samples more would bring the bound to the limit, if nothing else changed."""
     from scipy.special import stdtrit
 
-    if metric.logarithmic and min(values) > 0:
-        values, limit = [math.log(value) for value in values], math.log(limit)
-    distance, spread = abs(limit - fmean(values)), stdev(values)
+    if len(samples) < 2 or len(set(samples)) == 1:
+        return None
+    if metric.logarithmic and min(samples) > 0:
+        samples, limit = [math.log(value) for value in samples], math.log(limit)
+    distance, spread = abs(limit - fmean(samples)), stdev(samples)
     if distance == 0:
         return None
-    for total in range(len(values) + 1, len(values) + MAX_MORE):
+    for total in range(len(samples) + 1, len(samples) + MAX_MORE):
         quantile = float(stdtrit(total - 1, 0.5 + CONFIDENCE / 2))
         if quantile * spread / math.sqrt(total) <= distance:
-            return total - len(values)
+            return total - len(samples)
     return None

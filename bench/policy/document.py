@@ -76,8 +76,9 @@ class Criterion(Part):
     """Of all repeats."""
     verdict: Literal["pass", "not met", "inconclusive", "not measured"]
     detail: str
-    more_repeats: int | None = None
-    """How many further repeats, as variable as these, would probably settle it."""
+    more_needed: int | None = None
+    """How many further repeats (occasions, where they are the clusters), as variable as these,
+    would probably settle it."""
 
 
 class Occasion(Part):
