@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +19,6 @@ from bench import __version__
 from bench.cli.admission import admission_yaml, policy_options
 from bench.cli.terminal import clean
 from bench.errors import UsageError
-from bench.launch.document import fresh_id
 from bench.measure.host import harness_commit
 from bench.policy.approve import approve
 from bench.policy.contract import contract
@@ -28,6 +28,7 @@ from bench.policy.document import APPROVED, Approval, Cell, approval_text
 from bench.policy.markdown import markdown
 from bench.results.document import parse_document
 from bench.results.files import DirectoryFiles
+from bench.results.ids import RANDOM_BYTES, new_id
 from bench.results.schema import Tool
 from bench.results.store import DOCUMENT, find_run
 from bench.spec.documents import Workload
@@ -99,7 +100,7 @@ def command(
         given,
         workloads=_workloads(demanded, workload_files),
         approved_by=by or _user(),
-        approval_id=fresh_id(),
+        approval_id=new_id(time.time_ns(), random=os.urandom(RANDOM_BYTES)),
         tool=_tool(),
         now=datetime.fromtimestamp(time.time(), UTC),
         price=_price(
@@ -249,6 +250,6 @@ def _details(cell: Cell) -> Iterator[tuple[str, str]]:
     for note in cell.reasons:
         yield "because", note.text
     for note in cell.provisional_because:
-        yield "provisional", note.text
+        yield ("provisional" if cell.verdict in APPROVED else "also"), note.text
     for note in cell.conditions:
         yield "to know", note.text

@@ -23,7 +23,7 @@ from bench.spec.requirements import Requirement
 __all__ = ["Metric", "clustered", "judge", "metric_values", "stall_interval"]
 
 MAX_MORE = 1000
-"""Further repeats or occasions worth naming; beyond it the limit is too near to be settled by repeating."""
+"""Further repeats or occasions worth naming; beyond it repeating settles nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +238,7 @@ def _verdict(
     show = metric.show
     if found.low is None or found.high is None:
         return "inconclusive", (
-            f"{len(values)} repeat{'s' * (len(values) > 1)} give no interval; "
-            f"{direction} {show(limit)} wanted"
+            f"{len(values)} repeat{'s' * (len(values) > 1)} give no interval; limit {show(limit)}"
         )
     if len(set(values)) == 1 and values[0] > 0:
         return "inconclusive", (
@@ -247,14 +246,14 @@ def _verdict(
             "measurement is"
         )
     good, bad = (found.high, found.low) if direction == "at most" else (found.low, found.high)
-    inside = f"{direction} {show(limit)}"
+    inside = f"limit {show(limit)}"
     if _inside(good, limit, direction):
-        return "pass", f"95 % sure of {direction} {show(good)}; {inside} wanted"
+        return "pass", f"95 % sure of {direction} {show(good)}; {inside}"
     if not _inside(bad, limit, direction):
         reverse = "at least" if direction == "at most" else "at most"
-        return "not met", f"95 % sure of {reverse} {show(bad)}; {inside} wanted"
+        return "not met", f"95 % sure of {reverse} {show(bad)}; {inside}"
     span = f"{show(found.low)} to {show(found.high)}"
-    return "inconclusive", f"the interval, {span}, has the limit inside; {inside} wanted"
+    return "inconclusive", f"the interval, {span}, has the limit inside; {inside}"
 
 
 def _more_needed(samples: Sequence[float], limit: float, metric: Metric) -> int | None:

@@ -145,6 +145,8 @@ def _cell(
     criteria = judge(requirement, groups) if sound else []
     provisional = provisional_because(runs, groups, spec=spec, now=now) if runs else []
     verdict, reasons = _verdict(runs, invalid, refused, criteria, provisional)
+    if verdict in ("refused", "invalid"):
+        criteria = [_undecided(criterion) for criterion in criteria]
     ends = now + timedelta(days=spec.review_after_days)
     facts = _facts(requirement, runs)
     return Cell(
@@ -188,6 +190,14 @@ def _verdict(
             notes = [Note(code=c.name, text=f"{c.name}: {c.detail}") for c in found]
             return ("not met" if verdict == "not met" else "inconclusive"), notes
     return ("provisional" if provisional else "approved"), []
+
+
+def _undecided(criterion: Criterion) -> Criterion:
+    """Return a criterion that shows its figure and no more; a pass would be quoted."""
+    if criterion.verdict == "not measured":
+        return criterion
+    update = {"verdict": "not decided", "detail": "for orientation; it decides nothing"}
+    return criterion.model_copy(update=update | {"more_needed": None})
 
 
 def _facts(requirement: Requirement, runs: Sequence[Run]) -> dict[str, Any]:

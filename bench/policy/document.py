@@ -74,7 +74,8 @@ class Criterion(Part):
     """Occasions that the interval takes as its clusters; 1 where repeats are."""
     worst: float | None
     """Of all repeats."""
-    verdict: Literal["pass", "not met", "inconclusive", "not measured"]
+    verdict: Literal["pass", "not met", "inconclusive", "not measured", "not decided"]
+    """`not decided` in a cell whose runs cannot carry a decision, whatever the figures."""
     detail: str
     more_needed: int | None = None
     """How many further repeats (occasions, where they are the clusters), as variable as these,

@@ -76,7 +76,8 @@ def _cell(cell: Cell) -> list[str]:
     lines = [f"## {safe(cell.workload)} on {safe(name)}: {WORDS[cell.verdict]}", ""]
     lines += [f"{safe(cell.sentence)}.", ""]
     lines += _notes("Why it is not approved", cell.reasons)
-    lines += _notes("Provisional, because", cell.provisional_because)
+    title = "Provisional, because" if cell.verdict in APPROVED else "Also against a full approval"
+    lines += _notes(title, cell.provisional_because)
     lines += _notes("To know", cell.conditions)
     if cell.criteria:
         header = ["limit", "wanted", "measured", "90 % interval", "n", "verdict", "detail"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.analysis.wording import duration, percent, rate
@@ -57,8 +57,7 @@ def cell_sentence(
     first = reasons[0].text if reasons else ""
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     if verdict in ("approved", "provisional"):
-        held = "; ".join(criterion.detail for criterion in criteria)
-        return f"{verdict}: {what}, {demand(requirement)}: {held}"
+        return f"{verdict}: {what}, {demand(requirement)}; measured {_measured(criteria)}"
     lead = {
         "not met": "not approved",
         "inconclusive": "not approved, undecided",
@@ -67,6 +66,21 @@ def cell_sentence(
         "not measured": "not approved, not measured",
     }[verdict]
     return f"{lead}: {what}, {demand(requirement)}: {first}{more}"
+
+
+def _measured(criteria: Sequence[Criterion]) -> str:
+    """Return the estimates that were held against the limits."""
+    words: dict[str, Callable[[float], str]] = {
+        "max_stall_ratio": lambda value: f"{percent(value)} of stall",
+        "min_throughput": rate,
+        "max_time_to_first_batch": lambda value: f"first batch after {duration(value)}",
+        "worst_case": lambda value: f"{percent(value)} at worst",
+    }
+    return ", ".join(
+        words[criterion.name](criterion.estimate)
+        for criterion in criteria
+        if criterion.estimate is not None
+    )
 
 
 def rules(spec: RequirementsSpec) -> list[str]:

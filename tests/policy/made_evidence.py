@@ -19,8 +19,8 @@ from bench.results.schema import Guard, Repeat, Run, Tool
 from bench.spec.load import load_workload
 from bench.spec.requirements import Requirements
 
-NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
-FIRST = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+NOW = datetime(2026, 10, 1, 12, 0, tzinfo=UTC)
+FIRST = datetime(2026, 9, 24, 9, 0, tzinfo=UTC)
 UNET = load_workload("unet3d")
 TOOL = Tool(version="0.1.0", commit="c" * 40, python="3.11.7")
 

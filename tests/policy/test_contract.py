@@ -9,7 +9,7 @@ from made_evidence import GOOD, NOW, approved, requirements, run, three_occasion
 from bench.policy.contract import contract, enforceable
 
 BAD = tuple(3 * value for value in GOOD)
-LATER = "2027-03-02T12:00:00Z"
+LATER = "2026-12-31T12:00:00Z"
 
 
 def test_an_approved_class_is_listed_with_its_scale_and_end() -> None:

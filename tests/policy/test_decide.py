@@ -34,10 +34,10 @@ def test_three_good_occasions_on_two_days_are_approved() -> None:
     cell = decided(runs)
     assert (cell.verdict, cell.reasons, cell.provisional_because) == ("approved", [], [])
     assert len(cell.occasions) == 3
-    assert cell.days == ["2026-11-24", "2026-11-25"]
+    assert cell.days == ["2026-09-24", "2026-09-25"]
     assert cell.nodes == ["node-a"]
     assert cell.storage_class == "fast"
-    assert cell.valid_until == "2027-03-02T12:00:00+00:00"  # 91 days
+    assert cell.valid_until == "2026-12-31T12:00:00+00:00"  # 91 days
     assert {reference.id for reference in cell.runs} == {r.id for r in runs}
     assert "emulated" in codes(cell.conditions)
 
@@ -168,6 +168,7 @@ def test_runs_that_cannot_carry_a_decision_are_refused_by_name(code: str) -> Non
     assert code in codes(cell.reasons)
     assert cell.valid_until is None
     assert cell.sentence.startswith("not approved, the runs cannot carry a decision")
+    assert {criterion.verdict for criterion in cell.criteria} <= {"not decided", "not measured"}
 
 
 def test_a_step_time_other_than_the_declared_one_is_refused() -> None:
