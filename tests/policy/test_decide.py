@@ -293,3 +293,41 @@ class TestExitCodes:
         for worse in range(1, 4):
             found = overall([cells[v] for v in ranked[: worse + 1]])
             assert found == ranked[worse]
+
+
+class TestConditions:
+    def test_caches_that_could_have_held_the_data_are_named(self) -> None:
+        tier = {"name": "OSS read cache", "capacity_bytes": 2**39}
+        cell = decided(three_occasions(storage=run().storage | {"cache_tiers": [tier]}))
+        (note,) = [note for note in cell.conditions if note.code == "unproven_tiers"]
+        assert "OSS read cache of 550 GB, for a data set of 1.10 TB" in note.text
+        assert cell.verdict == "approved"  # approvable, with the tiers named
+
+    def test_servers_that_declare_no_caches_are_named_and_small_caches_are_not(self) -> None:
+        none = decided(three_occasions(storage=run().storage | {"cache_tiers": []}))
+        assert "of which the target declares none" in none.conditions[-1].text
+        assert "unproven_tiers" not in codes(decided(three_occasions()).conditions)
+
+    def test_a_clients_cache_that_is_only_asked_to_be_cold_is_named(self) -> None:
+        first = run().repeats[0].cache
+        tiers = [first.tiers[0].model_copy(update={"state": "cold-requested"})]
+        changed = first.model_copy(update={"verdict": "cold-requested", "tiers": tiers})
+        cell = decided(three_occasions(repeat_changes={"cache": changed}))
+        assert cell.verdict == "approved"
+        assert "client page cache (cold-requested)" in cell.conditions[-1].text
+
+    def test_warnings_of_guards_are_passed_on(self) -> None:
+        cell = decided(with_repeat(three_occasions(), **guard(memory_headroom="warn")))
+        assert cell.verdict == "approved"
+        assert "guard memory_headroom warns in 1 of 15 repeats" in cell.conditions[-1].text
+
+    def test_paced_copies_are_said(self) -> None:
+        device = {"kind": "emulated", "name": "h100", "copy": "none"}
+        cell = decided(three_occasions(**with_plan(device=device)))
+        assert codes(cell.conditions)[:2] == ["emulated", "no_copies"]
+
+    def test_a_real_gpu_is_not_called_emulated(self) -> None:
+        cell = decided(three_occasions(**with_plan(device={"kind": "cuda", "name": "H100"})))
+        assert cell.device == "cuda"
+        assert "emulated" not in codes(cell.conditions)
+        assert "emulated" not in cell.sentence

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import kubernetes.client
 import pytest
+import yaml
 from kubernetes.client.exceptions import ApiException
 
 from bench.launch.kubernetes.admission import admission_objects
 from bench.launch.kubernetes.yaml import plain
 
 LOCATION = "https://wiki.example/storage/approvals"
+TESTS = Path(__file__).parents[2]
+REQUIREMENTS = """\
+apiVersion: bench/v1alpha1
+kind: Requirements
+metadata: {name: training}
+spec:
+  requirements:
+    - {workload: unet3d, target: shared-fs, accelerator: h100, max_stall_ratio: 0.02}
+  review_after_days: 36500
+"""
 LATER = "2999-01-01T00:00:00Z"
 ALLOWED = {"unet3d": {"bench-disk": LATER}, "resnet50": {"bench-ram": LATER}}
 
@@ -239,3 +251,41 @@ def test_a_generic_ephemeral_volume_is_held_to_it_too(cluster, enforce, labelled
 
     cluster.wait_for(refused, what="the controller is refused the claim")
     assert core.list_namespaced_persistent_volume_claim(space).items == []
+
+
+def test_what_bench_approve_writes_is_enforced_as_it_is(
+    cluster, labelled, label, claim, tmp_path, monkeypatch
+):
+    """Runs of an approved and of an unapproved class, through the command, to the API server."""
+    monkeypatch.syspath_prepend(str(TESTS / "policy"))
+    monkeypatch.syspath_prepend(str(TESTS / "results"))
+    monkeypatch.chdir(tmp_path)
+    from made_evidence import three_occasions
+
+    from bench.cli.main import main
+    from bench.results.store import open_store
+
+    store = open_store("bench-results")
+    for run in three_occasions(storage_class="bench-disk"):
+        store.write_run(run)
+    (tmp_path / "wanted.yaml").write_text(REQUIREMENTS)
+    words = ["--policy", "policy.yaml", "--location", LOCATION, "--namespace-label", label]
+    with pytest.raises(SystemExit) as stop:
+        main(["approve", "wanted.yaml", "bench-results", *words])
+    assert stop.value.code == 0
+    policy, binding = yaml.safe_load_all((tmp_path / "policy.yaml").read_text())
+    api = kubernetes.client.AdmissionregistrationV1Api(cluster.api_client)
+    name = f"bench-test-{uuid.uuid4().hex[:8]}"  # not that of a policy in use
+    policy["metadata"]["name"] = binding["metadata"]["name"] = name
+    binding["spec"]["policyName"] = name
+    api.create_validating_admission_policy(policy)
+    try:
+        api.create_validating_admission_policy_binding(binding)
+        space = labelled("unet3d")
+        refused = in_force(cluster, claim, space)
+        assert "bench-slow is not approved for training workload unet3d" in refused
+        assert "approved: bench-disk" in refused
+        assert claim(space, "bench-disk", dry_run=False) is None
+    finally:
+        api.delete_validating_admission_policy_binding(name)
+        api.delete_validating_admission_policy(name)
