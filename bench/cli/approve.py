@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench import __version__
 from bench.cli.admission import admission_yaml, policy_options
-from bench.cli.terminal import clean
+from bench.cli.terminal import text
 from bench.errors import UsageError
 from bench.measure.host import harness_commit
 from bench.policy.approve import approve
@@ -112,8 +112,7 @@ def command(
     )
     places = _write(approval, outputs or (f"approvals/{approval.requirements_name}/{approval.id}",))
     if policy is not None:
-        text = admission_yaml([approval], now=None, **options)
-        _write_new(Path(policy), text)
+        _write_new(Path(policy), admission_yaml([approval], now=None, **options))
         places.append(policy)
     if as_json:
         click.echo(approval_text(approval), nl=False)
@@ -162,8 +161,8 @@ def _price(
         return None
     hours: list[Usage] = []
     if usage is not None:
-        text, label = read_text(Path(usage))
-        hours = parse_usage(text, place=label)
+        content, label = read_text(Path(usage))
+        hours = parse_usage(content, place=label)
     return partial(cost, gpus=gpus or EXAMPLE_GPUS, rate=rate, currency=currency, usage=hours)
 
 
@@ -210,36 +209,41 @@ def _write(approval: Approval, outputs: Sequence[str]) -> list[str]:
         elif path.suffix and not path.is_dir():
             raise UsageError(f"-o {output}", f"{path.suffix} is no format of an approval")
         else:
-            wanted = {path / f"approval{suffix}": text for suffix, text in texts.items()}
-        for place, text in wanted.items():
-            _write_new(place, text)
+            wanted = {path / f"approval{suffix}": words for suffix, words in texts.items()}
+        for place, words in wanted.items():
+            _write_new(place, words)
             places.append(str(place))
     return places
 
 
-def _write_new(place: Path, text: str) -> None:
+def _write_new(place: Path, content: str) -> None:
     files = DirectoryFiles(str(place.parent))
-    files.write_atomic(place.name, text.encode(), existing="refuse")
+    files.write_atomic(place.name, content.encode(), existing="refuse")
 
 
 COLOURS = {"approved": "green", "provisional": "yellow", "not met": "red", "invalid": "red"}
 
 
 def _show(approval: Approval, places: Sequence[str]) -> None:
-    console = Console(highlight=False, soft_wrap=False)
+    from rich.table import Table
+
+    console = Console(highlight=False)
     for cell in approval.cells:
-        colour = COLOURS.get(cell.verdict, "magenta")
-        console.print(clean(cell.sentence), style=colour, markup=False)
-        for lead, text in _details(cell):
-            console.print(f"  {lead:<12} {clean(text)}", markup=False)
-    for text in approval.cost["sentences"] if approval.cost else ():
-        console.print(f"cost         {clean(text)}", markup=False)
+        console.print(text(cell.sentence, style=COLOURS.get(cell.verdict, "magenta")))
+        table = Table.grid(padding=(0, 2))
+        for lead, words in _details(cell):
+            table.add_row(text(f"  {lead}"), text(words))
+        console.print(table)
+    table = Table.grid(padding=(0, 2))
+    for sentence in approval.cost["sentences"] if approval.cost else ():
+        table.add_row("cost", text(sentence))
     for note in approval.unused_runs:
-        console.print(f"unused run {note.code}: {clean(note.text)}", markup=False)
+        table.add_row("unused run", text(f"{note.code}: {note.text}"))
     if any(cell.verdict in APPROVED for cell in approval.cells):
-        console.print(f"valid until  {_until(approval)} (UTC)", markup=False)
-    for place in places:
-        console.print(f"document     {clean(place)}", markup=False, soft_wrap=True)
+        table.add_row("valid until", _until(approval))
+    console.print(table)
+    for place in places:  # a path is one line, to be copied
+        console.print(text(f"document     {place}"), soft_wrap=True)
 
 
 def _until(approval: Approval) -> str:

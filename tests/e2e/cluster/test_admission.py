@@ -128,6 +128,16 @@ def test_a_labelled_namespace_gets_approved_classes_only(cluster, enforce, label
     assert "bench-ram is not approved for training workload unet3d" in claim(space, "bench-ram")
 
 
+def test_a_thousand_approvals_fit_into_one_policy(cluster, enforce, labelled, claim):
+    classes = {f"class-{number:03d}.example": LATER for number in range(49)}
+    many = {f"workload-{number:02d}": classes | {"bench-disk": LATER} for number in range(20)}
+    policy = enforce(many)
+    assert not policy.status.type_checking.expression_warnings
+    space = labelled("workload-19")
+    assert "class-000.example, class-001.example" in in_force(cluster, claim, space)
+    assert claim(space, "bench-disk") is None
+
+
 def test_a_claim_without_a_class_is_refused(cluster, enforce, labelled, claim):
     enforce(ALLOWED)
     space = labelled("any")
