@@ -66,6 +66,9 @@ def command(
         raise UsageError(run, f"is {first.status}: there is nothing to agree with", "give another")
     with _documents(first) as files:
         words = [*_words(first, files, repeats), "--results", results, *arguments]
+        if files:
+            made = " and ".join(files)
+            print(f"bench: {made} as stored in the run, in files of their own", file=sys.stderr)
         if dry_run:
             print(shlex.join(["bench", "run", *words]))
             return 0
