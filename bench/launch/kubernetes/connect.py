@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -25,7 +26,20 @@ from urllib3.util.retry import Retry
 
 from bench.errors import BenchError, InfrastructureError, UsageError
 
-__all__ = ["API_FAULTS", "Connection", "api_error", "connect", "server_message"]
+__all__ = [
+    "API_FAULTS",
+    "ApiFault",
+    "Connection",
+    "JsonObject",
+    "api_error",
+    "connect",
+    "request_json",
+    "server_message",
+]
+
+JsonObject = dict[str, Any]
+
+ApiFault = ApiException | HTTPError | ConfigException
 
 API_FAULTS = (ApiException, HTTPError, ConfigException)
 """What a call of the client raises for reasons outside this program; for `except`."""
@@ -223,6 +237,47 @@ def _whoami(api: client.ApiClient, host: str) -> str:
     return str(info.username) if info is not None and info.username else "unknown"
 
 
+def request_json(
+    api: client.ApiClient,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str | int] | None = None,
+    body: JsonObject | None = None,
+) -> JsonObject:
+    """Send a request and return the object of the answer as it is.
+
+    For what the typed calls cannot do well: objects of kinds that the client has no class
+    for, lists whose thousands of entries would all become classes, objects of any kind.
+
+    Args:
+        api: Of a connection.
+        method: GET, POST.
+        path: From the root of the server.
+        query: Parameters.
+        body: Object to send.
+
+    Raises:
+        ApiException: The server refuses; other faults are those of API_FAULTS.
+    """
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    request = api.param_serialize(
+        method,
+        path,
+        query_params=list((query or {}).items()),
+        header_params=headers,
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+    response = api.call_api(*request)
+    data: bytes = response.read() or b""  # type: ignore[no-untyped-call]
+    text = data.decode("utf-8", "replace")
+    if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise ApiException(http_resp=response, body=text)
+    found: JsonObject = json.loads(text)
+    return found
+
+
 def server_message(error: ApiException) -> str:
     """Return what the server said, on one line: the message of its Status, else the reason."""
     try:
@@ -256,7 +311,7 @@ def _of_status(error: ApiException, place: str) -> BenchError:
     return InfrastructureError(place, said, "try again; see the logs of the API server")
 
 
-def api_error(error: ApiException | HTTPError | ConfigException, *, place: str) -> BenchError:
+def api_error(error: ApiFault, *, place: str) -> BenchError:
     """Return our error for one of the client, with the server's own message; not raised.
 
     Args:
