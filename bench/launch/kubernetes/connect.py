@@ -33,6 +33,7 @@ __all__ = [
     "JsonObject",
     "api_error",
     "connect",
+    "exchange_json",
     "request_json",
     "server_message",
 ]
@@ -252,7 +253,7 @@ def request_json(
 
     Args:
         api: Of a connection.
-        method: GET, POST.
+        method: GET, POST, PUT, DELETE.
         path: From the root of the server.
         query: Parameters.
         body: Object to send.
@@ -260,6 +261,18 @@ def request_json(
     Raises:
         ApiException: The server refuses; other faults are those of API_FAULTS.
     """
+    return exchange_json(api, method, path, query=query, body=body)[0]
+
+
+def exchange_json(
+    api: client.ApiClient,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str | int] | None = None,
+    body: JsonObject | None = None,
+) -> tuple[JsonObject, Mapping[str, str]]:
+    """Do as `request_json` does, and return the headers of the answer as well."""
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     request = api.param_serialize(
         method,
@@ -274,8 +287,7 @@ def request_json(
     text = data.decode("utf-8", "replace")
     if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         raise ApiException(http_resp=response, body=text)
-    found: JsonObject = json.loads(text)
-    return found
+    return json.loads(text), response.getheaders()  # type: ignore[no-untyped-call]
 
 
 def server_message(error: ApiException) -> str:
