@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from bench.launch.local import RepeatOutcome
 from bench.measure import guards
 from bench.measure.accounts import Accounts
 from bench.measure.cache import CacheEvidence, judge_cache
-from bench.measure.host import HostFacts, block_device
+from bench.measure.host import HostFacts
 from bench.measure.mounts import MountFacts, Proof, mount_facts, proof_of
 from bench.measure.pagecache import Probes
 from bench.measure.summary import late_ns
+from bench.measure.volume import volume_facts
 from bench.results import schema
 from bench.spec.plan import Plan
 
@@ -47,18 +47,7 @@ def storage_facts(root: Path | None) -> tuple[MountFacts | None, dict[str, Any]]
     """Return the mount of a directory and the facts of it that a result carries."""
     if root is None:
         return None, {"file_system": "none", "note": "simulated: no bytes are moved"}
-    mount = mount_facts(str(root))
-    device = block_device(str(root))
-    usage = shutil.disk_usage(root)
-    return mount, {
-        "file_system": mount.fs_type if mount is not None else "unknown",
-        "mount_options": list(mount.options) if mount is not None else "unknown",
-        "mount_point": mount.mount_point if mount is not None else "unknown",
-        "block_device": asdict(device) if device is not None else "unknown",
-        "path": str(root),
-        "total_bytes": usage.total,
-        "free_bytes": usage.free,
-    }
+    return mount_facts(str(root)), volume_facts(str(root))
 
 
 def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> schema.Cache | None:
