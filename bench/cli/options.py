@@ -9,20 +9,16 @@ from typing import Any, Literal
 
 import click
 
+from bench.agent.site import LocalSite, Site, open_site
 from bench.errors import UsageError
-from bench.launch.assemble import Site, storage_facts
-from bench.launch.local import LocalSite
 from bench.launch.resolve import Cell, resolve_cell, target_root
-from bench.measure.host import host_facts
-from bench.measure.mounts import mount_facts
 from bench.spec.division import division
 from bench.spec.documents import StorageTarget
 from bench.spec.load import load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
-from bench.storage.probe import check_mode
 
-__all__ = ["Request", "cell_options", "open_site", "read_request"]
+__all__ = ["Request", "cell_options", "read_request"]
 
 Command = Callable[..., Any]
 
@@ -84,21 +80,6 @@ def _make_root(target: StorageTarget) -> Path | None:
     return root
 
 
-def open_site(target: StorageTarget, root: Path | None) -> tuple[LocalSite, Site]:
-    """Try the target and gather facts of the machine.
-
-    Raises:
-        TargetError: The target refuses how it is to be read.
-    """
-    align = 1
-    if root is not None:
-        mount = mount_facts(str(root))
-        fs_type = mount.fs_type if mount is not None else "unknown"
-        align = check_mode(root, target.spec.io.mode, fs_type=fs_type).offset_bytes
-    mount, facts = storage_facts(root)
-    return LocalSite(str(root or ""), align), Site(host_facts(), mount, facts)
-
-
 def read_request(
     *,
     workload: str,
@@ -136,7 +117,7 @@ def read_request(
             "use --gpus-per-node on this machine",
         )
     root = _make_root(target)
-    local, site = open_site(target, root)
+    local, site = open_site(target.spec, root)
     direct = target.spec.io.mode == "direct" or root is None or plan.cache != "cold"
     memory_fs = site.mount is not None and site.mount.fs_type in ("tmpfs", "ramfs")
     usable = site.host.usable_memory_bytes

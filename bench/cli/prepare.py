@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from bench.agent.group import termination_as_interrupt
 from bench.analysis.wording import data_bytes, rate
 from bench.cli.follow import Follower
 from bench.cli.live import LiveLine
@@ -17,7 +18,6 @@ from bench.dataset.generate import Progress, ensure, remove
 from bench.dataset.manifest import Manifest
 from bench.dataset.verify import verify
 from bench.errors import Interrupted
-from bench.launch.campaign import termination_as_interrupt
 from bench.launch.resolve import dataset_directory
 
 __all__ = ["command"]

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.agent.collect import RankData, RepeatTables, collect_ranks, load_rank
+from bench.agent.group import RepeatOutcome
+from bench.agent.site import Site
 from bench.errors import ResultsError
-from bench.launch.local import RepeatOutcome
 from bench.measure import guards
 from bench.measure.accounts import Accounts
 from bench.measure.cache import CacheEvidence, judge_cache
-from bench.measure.host import HostFacts
-from bench.measure.mounts import MountFacts, Proof, mount_facts, proof_of
+from bench.measure.mounts import Proof, proof_of
 from bench.measure.pagecache import Probes
 from bench.measure.summary import late_ns
-from bench.measure.volume import volume_facts
 from bench.results import schema
 from bench.spec.plan import Plan
 
-__all__ = ["NOT_MEASURED", "Site", "assemble_repeat", "storage_facts"]
+__all__ = ["NOT_MEASURED", "assemble_repeat"]
 
 NOT_MEASURED = {
     "repeats[].limiter": "ceilings are not compared in this version",
@@ -32,22 +30,6 @@ NOT_MEASURED = {
 }
 
 LATER_GUARDS = ("stationarity", "first_touch", "canary", "clock_steps", "loader_ceiling")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What is known of the machine and the target before anything runs."""
-
-    host: HostFacts
-    mount: MountFacts | None
-    facts: Mapping[str, Any]
-
-
-def storage_facts(root: Path | None) -> tuple[MountFacts | None, dict[str, Any]]:
-    """Return the mount of a directory and the facts of it that a result carries."""
-    if root is None:
-        return None, {"file_system": "none", "note": "simulated: no bytes are moved"}
-    return mount_facts(str(root)), volume_facts(str(root))
 
 
 def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> schema.Cache | None:
