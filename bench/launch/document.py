@@ -80,6 +80,8 @@ def run_document(
     summary: Mapping[str, Interval],
     sentence: str,
     created_at: datetime,
+    image_digest: str | None = None,
+    cluster: Mapping[str, Any] | None = None,
 ) -> Run:
     """Return the document of a run, complete or not.
 
@@ -93,8 +95,15 @@ def run_document(
         summary: Estimates over repeats.
         sentence: The closing sentence.
         created_at: UTC.
+        image_digest: Of the pods; None outside a cluster.
+        cluster: What the cluster says of pods, nodes and volumes; None outside one.
     """
-    tool = Tool(version=__version__, commit=harness_commit(), python=site.host.python)
+    tool = Tool(
+        version=__version__,
+        commit=harness_commit(),
+        python=site.host.python,
+        image_digest=image_digest,
+    )
     identity: dict[str, Any] = {}
     if plan is not None:
         identity = fingerprint(
@@ -121,6 +130,7 @@ def run_document(
             **cell.target.spec.model_dump(mode="json", by_alias=True),
             "facts": dict(site.facts),
             "host": asdict(site.host),
+            **({"cluster": dict(cluster)} if cluster is not None else {}),
         },
         plan=plan_summary(cell, plan, campaign.device),
         dataset=dataset,
