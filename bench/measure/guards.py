@@ -176,6 +176,7 @@ def errors_guard(errors: Errors) -> Guard:
         "retries": errors.retries,
         "short reads": errors.short_reads,
         "fall-back reads": errors.fallback_reads,
+        "slow-downs": errors.slow_downs,
     }
     seen = ", ".join(f"{count} {name}" for name, count in odd.items() if count)
     return _guard("errors", "warn" if seen else "pass", seen or "none")
