@@ -20,11 +20,16 @@ from bench.spec.documents import StorageTarget
 from bench.spec.load import load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
+from bench.storage.object.access import open_access
+from bench.storage.object.preflight import object_facts
+from bench.storage.object.store import ObjectStore
 from bench.storage.probe import check_mode
 
 __all__ = ["Request", "cell_options", "open_site", "read_request"]
 
 Command = Callable[..., Any]
+
+ENGINES = ("http", "boto3", "obstore", "s3torchconnector", "s3fs", "fsspec")
 
 
 def cell_options(command: Command) -> Command:
@@ -42,6 +47,7 @@ def cell_options(command: Command) -> Command:
         click.option("-a", "--accelerator", help="Accelerator of the workload, or none."),
         click.option("--nodes", type=int, help="Nodes that measure together."),
         click.option("--gpus-per-node", type=int, help="Accelerators on each node."),
+        click.option("--engine", type=click.Choice(ENGINES), help="Client of an object store."),
         click.option("--dataset-size", help="Scale the number of files to this size."),
         overrides,
     )
@@ -56,13 +62,15 @@ class Request:
 
     Attributes:
         cell: Workload, target and settings.
-        root: Directory for data sets; None for a simulated target.
+        root: Directory for data sets; None for a target that is none.
+        store: Objects below the target's prefix; None for a target that is none.
         division: Certified or exploratory.
         overrides: As given.
     """
 
     cell: Cell
     root: Path | None
+    store: ObjectStore | None
     division: Literal["certified", "exploratory"]
     overrides: tuple[str, ...]
     local: LocalSite
@@ -84,13 +92,21 @@ def _make_root(target: StorageTarget) -> Path | None:
     return root
 
 
-def open_site(target: StorageTarget, root: Path | None) -> tuple[LocalSite, Site]:
+def open_site(
+    target: StorageTarget, root: Path | None, store: ObjectStore | None = None
+) -> tuple[LocalSite, Site]:
     """Try the target and gather facts of the machine.
 
     Raises:
         TargetError: The target refuses how it is to be read.
     """
     align = 1
+    if store is not None:
+        io = target.spec.io
+        facts = object_facts(
+            store.access, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
+        )
+        return LocalSite("", align), Site(host_facts(), None, facts)
     if root is not None:
         mount = mount_facts(str(root))
         fs_type = mount.fs_type if mount is not None else "unknown"
@@ -99,11 +115,28 @@ def open_site(target: StorageTarget, root: Path | None) -> tuple[LocalSite, Site
     return LocalSite(str(root or ""), align), Site(host_facts(), mount, facts)
 
 
+def open_store(target: StorageTarget) -> ObjectStore | None:
+    """Return the objects of an object target; None for another one.
+
+    Raises:
+        TargetError: There are no credentials for it, or the configuration is wrong.
+    """
+    if target.spec.object is None:
+        return None
+    io = target.spec.io
+    return ObjectStore(
+        open_access(
+            target.spec.object, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
+        )
+    )
+
+
 def read_request(
     *,
     workload: str,
     storage: str,
     overrides: tuple[str, ...],
+    engine: str | None = None,
     **settings: Any,
 ) -> Request:
     """Load the documents, apply overrides and check that the cell can be measured here.
@@ -112,11 +145,14 @@ def read_request(
         workload: Name or file.
         storage: Name or file.
         overrides: --set options.
+        engine: --engine, short for --set storage.io.engine.
         settings: Plan settings by name; None for not given.
 
     Raises:
         UsageError: Something is wrong with what the user wrote.
     """
+    if engine is not None:
+        overrides = (*overrides, f"storage.io.engine={engine}")
     declared_workload, declared_storage = load_workload(workload), load_storage(storage)
     wanted = load_workload(workload, overrides=overrides)
     plan: PlanSettings = plan_settings(overrides, **settings)
@@ -125,10 +161,6 @@ def read_request(
     ):
         plan = plan.model_copy(update={"accelerator": min(wanted.spec.accelerators)})
     target = load_storage(storage, overrides=overrides)
-    if target.spec.directory is not None and target.spec.io.engine != "posix":
-        raise UsageError(
-            "storage.io.engine", f"{target.spec.io.engine!r} cannot read files", "use posix"
-        )
     if plan.nodes > 1:
         raise UsageError(
             "--nodes",
@@ -136,7 +168,8 @@ def read_request(
             "use --gpus-per-node on this machine",
         )
     root = _make_root(target)
-    local, site = open_site(target, root)
+    store = open_store(target)
+    local, site = open_site(target, root, store)
     direct = target.spec.io.mode == "direct" or root is None or plan.cache != "cold"
     memory_fs = site.mount is not None and site.mount.fs_type in ("tmpfs", "ramfs")
     usable = site.host.usable_memory_bytes
@@ -150,6 +183,7 @@ def read_request(
     return Request(
         cell=cell,
         root=root,
+        store=store,
         division=division(
             declared_workload=declared_workload,
             workload=wanted,

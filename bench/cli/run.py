@@ -19,6 +19,7 @@ from bench.cli.show import summary
 from bench.cli.stored import stored_tables
 from bench.dataset.generate import ensure
 from bench.dataset.manifest import Manifest
+from bench.dataset.objects import ensure_objects
 from bench.errors import BenchError, Interrupted, InvalidMeasurement
 from bench.launch.campaign import (
     Campaign,
@@ -37,6 +38,9 @@ __all__ = ["command"]
 
 MAKE_WORKERS = 2
 """Threads that make data sets: the disk is the limit from two on."""
+
+UPLOAD_WORKERS = 8
+"""Threads that make and upload objects: one request each is under way."""
 
 
 @click.command(name="run")
@@ -121,6 +125,10 @@ def _print_plan(request: Request) -> None:
 def _manifest(request: Request, follower: Follower) -> Manifest:
     cell = request.cell
     name, dataset = cell.workload.metadata.name, cell.workload.spec.dataset
+    if request.store is not None:
+        return ensure_objects(
+            request.store, name, dataset, workers=UPLOAD_WORKERS, progress=follower.making
+        )
     if request.root is None:
         return Manifest.synthetic(name, dataset)
     return ensure(request.root, name, dataset, workers=MAKE_WORKERS, progress=follower.making)
