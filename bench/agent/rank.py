@@ -23,7 +23,7 @@ from bench.agent.events import phase_event, progress_event, send
 from bench.agent.hub import HubClient
 from bench.agent.planning import plan_steps, repeat_seed
 from bench.agent.replay import REPLAY_STEP_SECONDS, copy_rate, replay_steps
-from bench.agent.source import ObjectSource, open_source
+from bench.agent.source import object_source, open_source
 from bench.dataset.manifest import Manifest
 from bench.dataset.objects import load_manifest
 from bench.device.base import Device
@@ -32,7 +32,7 @@ from bench.errors import BenchError, DatasetError, Interrupted
 from bench.loader.phase import Limits, PhaseResult
 from bench.loader.pipeline import Pipeline
 from bench.loader.planner import PlannedStep, largest_batch_bytes
-from bench.loader.pool import ReaderPool, read_failure
+from bench.loader.pool import ReaderPool, SourceConfig, read_failure
 from bench.loader.recorder import PieceRecorder, StepRecorder
 from bench.loader.ring import Ring
 from bench.loader.wire import Completion
@@ -147,7 +147,7 @@ def run_rank(plan: Plan, job: RankJob) -> None:
         stack.callback(hub.close)
         ring = Ring(plan.num_slots, plan.storage.io.block_bytes)
         if access is not None:
-            objects = ObjectSource(
+            objects = object_source(
                 plan.storage,
                 access,
                 directory=plan.dataset.directory,
@@ -155,7 +155,7 @@ def run_rank(plan: Plan, job: RankJob) -> None:
                 seed=repeat_seed(plan, job.repeat) + job.rank,
             )
             stack.callback(objects.close)
-            source = objects.config
+            source = SourceConfig("object", objects.settings, objects.fds)
         else:
             source = open_source(
                 plan.storage,

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import os
-import re
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from bench.dataset.manifest import Manifest
 from bench.loader.pool import SourceConfig, make_file_table
 from bench.spec.documents import StorageSpec
-from bench.storage.object.access import Access, Renewal
-from bench.storage.object.location import encode_key
+from bench.storage.object.access import Access
+from bench.storage.object.source import ObjectSource
 
-__all__ = ["ObjectSource", "open_source"]
-
-PLAIN_NAMES = re.compile(rb"[A-Za-z0-9/_.~\0-]*")
-"""Names of these characters need no encoding; so are all that bench makes."""
+__all__ = ["object_source", "open_source"]
 
 
 def open_source(
@@ -58,8 +48,10 @@ def open_source(
     )
 
 
-class ObjectSource:
-    """The objects of a data set as readers get them, and the renewal of their credentials.
+def object_source(
+    storage: StorageSpec, access: Access, *, directory: str, manifest: Manifest, seed: int
+) -> ObjectSource:
+    """Return the objects of a data set as readers get them; the caller closes it.
 
     Args:
         storage: Resolved target.
@@ -68,57 +60,12 @@ class ObjectSource:
         manifest: Of the data set.
         seed: Of the jitter of retries.
     """
-
-    def __init__(
-        self,
-        storage: StorageSpec,
-        access: Access,
-        *,
-        directory: str,
-        manifest: Manifest,
-        seed: int,
-    ) -> None:
-        self._renewal = Renewal(access)
-        self._fd, settings = _object_table(manifest)
-        prefix = access.place.key(directory) + "/"
-        settings |= {
-            "engine": storage.io.engine,
-            "prefix": encode_key(prefix),
-            "bucket": access.place.bucket,
-            "location": list(access.location),
-            "endpoint_url": access.client.meta.endpoint_url,
-            "anonymous": access.target.credentials.source == "anonymous",
-            "ca_bundle": access.ca_bundle,
-            "timeout_seconds": storage.io.timeout_seconds,
-            "max_attempts": storage.io.max_attempts,
-            "seed": seed,
-            "credentials_fd": self._renewal.fd,
-        }
-        self.config = SourceConfig("object", settings, (self._fd, self._renewal.fd))
-
-    def close(self) -> None:
-        """Stop renewing."""
-        self._renewal.close()
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
-
-
-def _object_table(manifest: Manifest) -> tuple[int, dict[str, Any]]:
-    """Put encoded names, sizes and ETags into memory that all readers share."""
-    names = manifest.names
-    if PLAIN_NAMES.fullmatch(names.tobytes()) is None:
-        names = np.array([encode_key(name.decode()).encode() for name in names.tolist()])
-    fd, sizes_at, width = make_file_table(names, manifest.size_bytes)
-    etags = manifest.etags if manifest.etags is not None else np.zeros(len(names), "S1")
-    etags_at = sizes_at + 8 * len(names)
-    os.ftruncate(fd, etags_at + etags.nbytes)
-    with mmap.mmap(fd, 0) as table:
-        table[etags_at:] = etags.tobytes()
-    return fd, {
-        "table_fd": fd,
-        "sizes_at": sizes_at,
-        "name_width": width,
-        "etags_at": etags_at,
-        "etag_width": etags.dtype.itemsize,
-        "num_objects": len(names),
-    }
+    return ObjectSource(
+        access,
+        storage.io,
+        prefix=access.place.key(directory) + "/",
+        names=manifest.names,
+        sizes=manifest.size_bytes,
+        etags=manifest.etags,
+        seed=seed,
+    )

@@ -21,6 +21,7 @@ from bench.spec.load import load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
 from bench.storage.object.access import open_access
+from bench.storage.object.engines.target import engine_version
 from bench.storage.object.preflight import object_facts
 from bench.storage.object.store import ObjectStore
 from bench.storage.probe import check_mode
@@ -106,6 +107,7 @@ def open_site(
         facts = object_facts(
             store.access, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
         )
+        facts["engine_version"] = engine_version(io.engine) or "bench"
         return LocalSite("", align), Site(host_facts(), None, facts)
     if root is not None:
         mount = mount_facts(str(root))
@@ -124,6 +126,12 @@ def open_store(target: StorageTarget) -> ObjectStore | None:
     if target.spec.object is None:
         return None
     io = target.spec.io
+    if io.engine not in ("posix", "http") and engine_version(io.engine) is None:
+        raise UsageError(
+            "storage.io.engine",
+            f"{io.engine} is not installed",
+            "install the extra `engines` (pip install 'bench[engines]'), or use http",
+        )
     return ObjectStore(
         open_access(
             target.spec.object, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts

@@ -19,7 +19,7 @@ from bench.storage.object.faults import Fault, ObjectFault, classify, describe
 from bench.storage.object.location import DEFAULT_REGION, Location, Place, locate, split_url
 from bench.storage.object.sigv4 import Credentials
 
-__all__ = ["Access", "Renewal", "open_access", "worded"]
+__all__ = ["Access", "Renewal", "addressing_style", "open_access", "worded"]
 
 RENEW_SECONDS = 20.0
 """Between looks at credentials that can expire; botocore renews 10 to 15 minutes ahead."""
@@ -94,9 +94,6 @@ def open_access(
 
     place = split_url(target.url)
     anonymous = target.credentials.source == "anonymous"
-    style = {"auto": "auto", "path": "path", "virtual": "virtual"}[target.addressing]
-    if target.addressing == "auto" and target.endpoint_url:
-        style = "path"
     with worded(place.url):
         session = boto3.Session()
         region = target.region or session.region_name or DEFAULT_REGION
@@ -111,7 +108,7 @@ def open_access(
                 read_timeout=timeout_seconds,
                 retries={"mode": "standard", "total_max_attempts": max_attempts},
                 max_pool_connections=MAX_CONNECTIONS,
-                s3={"addressing_style": style},
+                s3={"addressing_style": addressing_style(target)},
                 # Servers other than Amazon's know no trailing checksums.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
@@ -127,6 +124,11 @@ def open_access(
         addressing=target.addressing,
     )
     return Access(target, place, client, provider, location)
+
+
+def addressing_style(target: ObjectPrefix) -> str:
+    """Return the addressing as botocore names it: a server of one's own rarely has host names."""
+    return "path" if target.addressing == "auto" and target.endpoint_url else target.addressing
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import mmap
 from typing import Any
 
 from bench.storage.base import Backend
 from bench.storage.object.cell import CredentialReader
+from bench.storage.object.engines.library import Fetch, LibraryBackend
 from bench.storage.object.http import HttpBackend, HttpSettings, ObjectTable
 from bench.storage.object.location import Location
 from bench.storage.object.retry import RetryPolicy
@@ -31,6 +33,8 @@ def open_objects(settings: dict[str, Any]) -> Backend:
         settings["etag_width"],
     )
     retry = RetryPolicy(max_attempts=settings["max_attempts"], seed=settings["seed"])
+    if settings["engine"] != "http":
+        return LibraryBackend(table, prefix=settings["prefix"], fetch=_fetch(settings), retry=retry)
     http = HttpSettings(
         Location(*settings["location"]),
         settings["ca_bundle"],
@@ -43,3 +47,11 @@ def open_objects(settings: dict[str, Any]) -> Backend:
         settings=http,
         credentials=CredentialReader(settings["credentials_fd"]),
     )
+
+
+def _fetch(settings: dict[str, Any]) -> Fetch:
+    """Import an engine's library now, and no other."""
+    name = {"s3fs": "fsspec"}.get(settings["engine"], settings["engine"])
+    module = importlib.import_module(f"bench.storage.object.engines.{name}")
+    fetch: Fetch = module.open_fetch(settings)
+    return fetch
