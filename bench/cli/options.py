@@ -30,7 +30,7 @@ __all__ = ["Request", "cell_options", "open_site", "read_request"]
 
 Command = Callable[..., Any]
 
-ENGINES = ("http", "boto3", "obstore", "s3torchconnector", "s3fs", "fsspec")
+ENGINES = ("http", "boto3", "obstore", "s3torchconnector", "s3fs")
 
 
 def cell_options(command: Command) -> Command:

@@ -63,6 +63,11 @@ class Manifest:
         return int(self.num_samples.sum())
 
     @property
+    def num_prefixes(self) -> int:
+        """Directories, or key prefixes, that the files are spread over."""
+        return len({name.rpartition(b"/")[0] for name in self.names.tolist()})
+
+    @property
     def digest(self) -> str:
         """sha256 over the rows, whatever the Parquet encoding."""
         state = hashlib.sha256()

@@ -13,7 +13,7 @@ from bench.errors import ResultsError
 from bench.launch.local import RepeatOutcome
 from bench.measure import guards
 from bench.measure.accounts import Accounts
-from bench.measure.cache import CacheEvidence, judge_cache
+from bench.measure.cache import CacheEvidence, judge_cache, object_cache
 from bench.measure.host import HostFacts, block_device
 from bench.measure.mounts import MountFacts, Proof, mount_facts, proof_of
 from bench.measure.pagecache import Probes
@@ -64,6 +64,13 @@ def storage_facts(root: Path | None) -> tuple[MountFacts | None, dict[str, Any]]
 def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> schema.Cache | None:
     if plan.storage.simulated is not None:
         return None
+    if plan.storage.object is not None:
+        return object_cache(
+            requested=plan.settings.cache,
+            transferred_bytes=fields["bytes_transferred"],
+            dataset_bytes=plan.dataset.total_bytes,
+            tiers=plan.storage.cache_tiers,
+        )
     evidence = CacheEvidence(
         mount=site.mount,
         mode=plan.storage.io.mode,
@@ -122,7 +129,7 @@ def _guards(
             mode=plan.storage.io.mode,
             proof=proof,
         ),
-        guards.errors_guard(fields["errors"]),
+        guards.errors_guard(fields["errors"], wall_seconds=fields["duration_seconds"]),
         guards.cache_guard(cache, num_epochs=plan.workload.access.epochs),
         guards.short_guard(
             num_steps=fields["steps"],
@@ -137,6 +144,11 @@ def _guards(
             throttled_seconds=host.throttled_seconds, wall_seconds=fields["duration_seconds"]
         ),
     ]
+    if plan.storage.object is not None:
+        files = plan.dataset
+        found.append(
+            guards.prefixes_guard(num_prefixes=files.num_prefixes, num_files=files.num_files)
+        )
     if accounts is not None:
         total = accounts.total
         late = sum(

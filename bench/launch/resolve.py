@@ -137,11 +137,7 @@ def _engine(storage: StorageSpec) -> str:
             raise UsageError("storage.io.engine", f"{engine!r} cannot read files", "use posix")
         return engine
     if engine == "posix":  # the default, which no object store knows
-        return "http" if storage.object.url.startswith("s3://") else "fsspec"
-    if engine != "fsspec" and not storage.object.url.startswith("s3://"):
-        raise UsageError(
-            "storage.io.engine", f"{engine!r} reads s3:// only", "use fsspec for this address"
-        )
+        return "http"
     return engine
 
 
@@ -220,6 +216,7 @@ def build_plan(
                 num_files=len(manifest.size_bytes),
                 num_samples=int(manifest.num_samples.sum()),
                 total_bytes=manifest.total_bytes,
+                num_prefixes=manifest.num_prefixes,
                 manifest_digest="" if simulated else manifest.digest,
             ),
             "overrides": overrides,

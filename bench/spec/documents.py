@@ -227,7 +227,7 @@ class ObjectPrefix(Strict):
     """A prefix in an object store."""
 
     url: str = Field(pattern=r"^[a-z][a-z0-9+.-]*://")
-    """s3://bucket/prefix, or another fsspec URL (engine fsspec, reading only)."""
+    """s3://bucket/prefix."""
     endpoint_url: str | None = None
     """Endpoint of an S3-compatible server."""
     region: str | None = None
@@ -257,7 +257,7 @@ class Simulated(Strict):
     """Seed of the jitter."""
 
 
-Engine = Literal["posix", "http", "boto3", "obstore", "s3torchconnector", "s3fs", "fsspec"]
+Engine = Literal["posix", "http", "boto3", "obstore", "s3torchconnector", "s3fs"]
 
 
 class Io(Strict):

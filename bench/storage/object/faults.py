@@ -167,6 +167,7 @@ CODES = {
     "SignatureDoesNotMatch": Fault.SIGNATURE,
     "InvalidAccessKeyId": Fault.UNKNOWN_KEY,
     "InvalidToken": Fault.UNKNOWN_KEY,
+    "XAdminUserNotFound": Fault.UNKNOWN_KEY,  # versitygw's
     "ExpiredToken": Fault.EXPIRED,
     "TokenRefreshRequired": Fault.EXPIRED,
     "RequestExpired": Fault.EXPIRED,
@@ -218,6 +219,8 @@ def classify(status: int, code: str) -> Fault:
     """Return the fault of an answer by its code, else by its status."""
     if code in CODES:
         return CODES[code]
+    if status == 404 and code not in ("", "404", "NotFound"):
+        return Fault.REFUSED  # something else than an object is not there
     if status in STATUSES:
         return STATUSES[status]
     return Fault.SERVER if status >= 500 else Fault.REFUSED

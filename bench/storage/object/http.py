@@ -19,7 +19,7 @@ from bench.storage.object.location import Location
 from bench.storage.object.retry import RetryPolicy
 from bench.storage.object.sigv4 import Signer
 
-__all__ = ["HttpBackend", "HttpClient", "HttpSettings", "ObjectTable"]
+__all__ = ["HttpBackend", "HttpClient", "HttpSettings", "ObjectTable", "failure"]
 
 clock_ns = time.perf_counter_ns
 
@@ -227,7 +227,7 @@ class HttpThreadReader:
                 renewed = fault.fault is Fault.EXPIRED and self._client.credentials_changed
                 may_pass = fault.passing or renewed
                 if not may_pass or attempt + 1 >= self._retry.max_attempts:
-                    raise _failure(file, fault) from fault
+                    raise failure(file, fault) from fault
                 stats.retries += 1
                 stats.slow_downs += fault.fault is Fault.THROTTLED
                 stats.short_reads += fault.fault is Fault.SHORT_BODY
@@ -304,7 +304,7 @@ class HttpThreadReader:
         raise ObjectFault(Fault.WRONG_RANGE, head.status, found_bytes=found)
 
 
-def _failure(file: int, fault: ObjectFault) -> StorageReadError:
+def failure(file: int, fault: ObjectFault) -> StorageReadError:
     """Return the error of a read that failed for good."""
     if fault.found_bytes >= 0:
         return StorageReadError(file, 0, fault.found_bytes)

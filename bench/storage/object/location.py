@@ -69,7 +69,11 @@ def split_url(url: str) -> Place:
     scheme, _, rest = url.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket or any(c in bucket for c in "@:?#"):
-        raise UsageError("storage.object.url", f"{url!r} is not s3://BUCKET/PREFIX")
+        raise UsageError(
+            "storage.object.url",
+            f"{url!r} is not s3://BUCKET/PREFIX",
+            "stores with an S3 interface of their own can be named by endpoint_url",
+        )
     return Place(bucket, prefix.strip("/"))
 
 

@@ -51,7 +51,6 @@ def open_objects(settings: dict[str, Any]) -> Backend:
 
 def _fetch(settings: dict[str, Any]) -> Fetch:
     """Import an engine's library now, and no other."""
-    name = {"s3fs": "fsspec"}.get(settings["engine"], settings["engine"])
-    module = importlib.import_module(f"bench.storage.object.engines.{name}")
+    module = importlib.import_module(f"bench.storage.object.engines.{settings['engine']}")
     fetch: Fetch = module.open_fetch(settings)
     return fetch

@@ -78,6 +78,8 @@ def _listed(client: HttpClient, query: str, retry: RetryPolicy) -> Any:
                 raise client.refusal(head)
             return head
         except ObjectFault as fault:
+            if fault.fault is Fault.NO_OBJECT:  # nothing but the bucket was asked for
+                raise ObjectFault(Fault.NO_BUCKET, fault.status) from fault
             if not fault.passing or attempt + 1 >= min(3, retry.max_attempts):
                 raise
             time.sleep(retry.delay_seconds(0, attempt))

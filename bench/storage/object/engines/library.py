@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from bench.storage.base import Extent, ReadStats, StorageReadError
+from bench.storage.base import Extent, ReadStats
 from bench.storage.object.faults import Fault, ObjectFault
-from bench.storage.object.http import ObjectTable
+from bench.storage.object.http import ObjectTable, failure
 from bench.storage.object.retry import RetryPolicy
 
 __all__ = ["Fetch", "LibraryBackend", "fill"]
@@ -89,6 +89,7 @@ class LibraryBackend:
         self, piece: int, file: int, key: str, offset: int, view: memoryview, stats: ReadStats
     ) -> None:
         etag = self._table.etag(file)
+        ended_at = -1
         for attempt in range(self._retry.max_attempts):
             begin = clock_ns()
             seen: list[int] = []
@@ -99,11 +100,15 @@ class LibraryBackend:
             try:
                 count = self._fetch(key, offset, view, etag, first_byte)
                 if count < len(view):
-                    raise ObjectFault(Fault.SHORT_BODY)
+                    # The same length twice is where the object ends, and no accident.
+                    found = offset + count if count == ended_at else -1
+                    ended_at = count
+                    raise ObjectFault(Fault.SHORT_BODY, found_bytes=found)
             except ObjectFault as fault:
                 stats.first_byte_ns += (seen[0] if seen else clock_ns()) - begin
-                if not fault.passing or attempt + 1 == self._retry.max_attempts:
-                    raise self._failure(file, offset, view, fault) from fault
+                last = attempt + 1 == self._retry.max_attempts or fault.found_bytes >= 0
+                if not fault.passing or last:
+                    raise failure(file, fault) from fault
                 stats.retries += 1
                 stats.slow_downs += fault.fault is Fault.THROTTLED
                 stats.short_reads += fault.fault is Fault.SHORT_BODY
@@ -115,12 +120,3 @@ class LibraryBackend:
                 stats.first_byte_ns += seen[0] - begin if seen else 0
                 stats.transferred_bytes += count
                 return
-
-    def _failure(
-        self, file: int, offset: int, view: memoryview, fault: ObjectFault
-    ) -> StorageReadError:
-        """Return the error of a read that failed for good."""
-        del offset, view
-        if fault.found_bytes >= 0:
-            return StorageReadError(file, 0, fault.found_bytes)
-        return StorageReadError(file, int(fault.fault), fault.status)

@@ -68,7 +68,7 @@ def open_fetch(settings: dict[str, Any]) -> Fetch:
             on_first_byte()
             for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
                 at = fill(view, at, chunk)
-        except exceptions.NotFoundError as error:
+        except FileNotFoundError as error:
             raise ObjectFault(Fault.NO_OBJECT, 404) from error
         except exceptions.PreconditionError as error:
             raise ObjectFault(Fault.CHANGED, 412) from error

@@ -47,8 +47,10 @@ def open_fetch(settings: dict[str, Any]) -> Fetch:
                     on_first_byte()
                 at = fill(view, at, chunk)
         except S3Exception as error:
-            if "not found" in str(error).lower() or "NoSuchKey" in str(error):
+            if "key does not exist" in str(error):
                 raise ObjectFault(Fault.NO_OBJECT, 404) from error
+            if "bucket does not exist" in str(error):
+                raise ObjectFault(Fault.NO_BUCKET, 404) from error
             raise fault_of_text(str(error)) from error
         return at
 

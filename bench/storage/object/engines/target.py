@@ -16,7 +16,6 @@ PACKAGES = {
     "obstore": "obstore",
     "s3torchconnector": "s3torchconnectorclient",
     "s3fs": "s3fs",
-    "fsspec": "fsspec",
 }
 """Engine -> the distribution whose version tells what was measured. Of s3torchconnector it is
 the client below it, which does all the work and needs no torch."""

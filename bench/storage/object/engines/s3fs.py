@@ -1,4 +1,4 @@
-"""s3fs, and through fsspec any other address: the compatibility column.
+"""s3fs, by the interface of fsspec: the compatibility column.
 
 `cat_file` returns fresh bytes, which are copied into the slot; neither the first byte nor
 conditional reads can be seen through it.
