@@ -10,6 +10,7 @@ __all__ = [
     "Backend",
     "Entry",
     "Extent",
+    "PeekStore",
     "ReadStats",
     "StorageReadError",
     "Store",
@@ -138,3 +139,13 @@ class Store(Protocol):
 
     def delete(self, entry: Entry) -> bool:
         """Delete an object if it is still the one that was written; say whether it was."""
+
+
+class PeekStore(Protocol):
+    """A store that can be scanned."""
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose names begin with `prefix`, in bounded memory."""
+
+    def peek(self, name: str, count: int) -> bytes:
+        """Return the first bytes of an object, fewer where it is shorter."""

@@ -86,3 +86,12 @@ class DirectoryStore:
             return False
         os.unlink(f"{self.root}/{entry.name}")
         return True
+
+    def peek(self, name: str, count: int) -> bytes:
+        """Return the first bytes of a file.
+
+        Raises:
+            OSError: As the file system says.
+        """
+        with open(f"{self.root}/{name}", "rb") as file:
+            return file.read(count)

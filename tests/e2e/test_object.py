@@ -64,7 +64,7 @@ def test_a_run_makes_its_data_set_and_measures_it(bench, s3, bucket):
     assert run["plan"]["engine"] == "http"
     assert repeat["cache"]["verdict"] == "cold-verified"
     facts = run["storage"]["facts"]
-    assert facts["resolved"]["address"] == ["127.0.0.1"]
+    assert facts["addresses"] == ["127.0.0.1"]
     assert facts["tls"] is None
     assert facts["credentials"] == "env"
     names = objects(s3, bucket)
@@ -74,6 +74,18 @@ def test_a_run_makes_its_data_set_and_measures_it(bench, s3, bucket):
     assert again.stdout.startswith("found complete: 64 objects")
     verified = bench("prepare", "smoke", *target(bucket, s3.url), *small(), "--verify")
     assert verified.stdout.startswith("verified: 64 objects"), verified.stderr
+
+
+def test_tuning_stores_its_curve_and_reads_with_its_knee(bench, s3, bucket):
+    done = bench(
+        "run", "smoke", *target(bucket, s3.url), *small("-a", "none", epochs=30), "--tune", "--json"
+    )
+    assert done.code == 0, done.stderr
+    curve = done.run["storage"]["facts"]["tuning"]
+    assert [point["in_flight"] for point in curve] == [4, 8, 16, 32, 64]
+    (chosen,) = [point for point in curve if point["chosen"]]
+    assert done.run["plan"]["threads"] == chosen["in_flight"]
+    assert all(point["bytes_per_second"] > 0 for point in curve)
 
 
 def test_a_changed_object_is_named(bench, s3, bucket):

@@ -58,7 +58,7 @@ def _asked(
             "url": place.url,
             "addressing": "path" if location.base_path.endswith(f"/{place.bucket}/") else "virtual",
             "tls": client.connection.tls_version,
-            "resolved": {"address": sorted({str(a[0]) for _, a in endpoint.addresses()})},
+            "addresses": sorted({str(a[0]) for _, a in endpoint.addresses()}),
             "server": head.text(b"server") or "unknown",
             "zone": zone.group(1) if zone else "unknown",
             "credentials": access.credential_source,

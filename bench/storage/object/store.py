@@ -103,6 +103,19 @@ class ObjectStore:
             data: bytes = answer["Body"].read()
         return data
 
+    def peek(self, name: str, count: int) -> bytes:
+        """Return the first bytes of an object, fewer where it is shorter.
+
+        Raises:
+            TargetError: There is none, or the server refuses.
+        """
+        with self._worded(name):
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=self._key(name), Range=f"bytes=0-{count - 1}"
+            )
+            data: bytes = answer["Body"].read()
+        return data
+
     def stream(self, name: str, *, chunk_bytes: int, etag: str = "") -> Iterator[bytes]:
         """Yield an object's bytes, for checking them.
 
