@@ -19,7 +19,7 @@ from bench.storage.object.faults import Fault, ObjectFault, classify, describe
 from bench.storage.object.location import DEFAULT_REGION, Location, Place, locate, split_url
 from bench.storage.object.sigv4 import Credentials
 
-__all__ = ["Access", "Renewal", "addressing_style", "open_access", "worded"]
+__all__ = ["Access", "Renewal", "addressing_style", "ca_file", "open_access", "worded"]
 
 RENEW_SECONDS = 20.0
 """Between looks at credentials that can expire; botocore renews 10 to 15 minutes ahead."""
@@ -62,7 +62,7 @@ class Access:
     @property
     def ca_bundle(self) -> str | None:
         """File with authorities; None for the system's."""
-        return self.target.ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None
+        return ca_file(self.target)
 
     @property
     def credential_source(self) -> str:
@@ -97,38 +97,57 @@ def open_access(
     with worded(place.url):
         session = boto3.Session()
         region = target.region or session.region_name or DEFAULT_REGION
-        client = session.client(
-            "s3",
-            endpoint_url=target.endpoint_url,
-            region_name=region,
-            verify=target.ca_bundle or None,
-            config=Config(
-                signature_version=UNSIGNED if anonymous else None,
-                connect_timeout=min(10.0, timeout_seconds),
-                read_timeout=timeout_seconds,
-                retries={"mode": "standard", "total_max_attempts": max_attempts},
-                max_pool_connections=MAX_CONNECTIONS,
-                s3={"addressing_style": addressing_style(target)},
-                # Servers other than Amazon's know no trailing checksums.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
+
+        def connect(style: str) -> Any:
+            return session.client(
+                "s3",
+                endpoint_url=target.endpoint_url,
+                region_name=region,
+                verify=ca_file(target),
+                config=Config(
+                    signature_version=UNSIGNED if anonymous else None,
+                    connect_timeout=min(10.0, timeout_seconds),
+                    read_timeout=timeout_seconds,
+                    retries={"mode": "standard", "total_max_attempts": max_attempts},
+                    max_pool_connections=MAX_CONNECTIONS,
+                    s3={"addressing_style": style},
+                    # Servers other than Amazon's know no trailing checksums.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+
+        client = connect("path")
+        location = locate(
+            place.bucket,
+            endpoint_url=client.meta.endpoint_url,
+            region=client.meta.region_name or region,
+            addressing=target.addressing,
         )
+        if addressing_style(target, location) != "path":
+            client = connect("virtual")
         provider = None if anonymous else session.get_credentials()
     if provider is None and not anonymous:
         raise TargetError(place.url, *describe(Fault.NO_CREDENTIALS))
-    location = locate(
-        place.bucket,
-        endpoint_url=client.meta.endpoint_url,
-        region=client.meta.region_name or region,
-        addressing=target.addressing,
-    )
     return Access(target, place, client, provider, location)
 
 
-def addressing_style(target: ObjectPrefix) -> str:
-    """Return the addressing as botocore names it: a server of one's own rarely has host names."""
-    return "path" if target.addressing == "auto" and target.endpoint_url else target.addressing
+def ca_file(target: ObjectPrefix) -> str | None:
+    """Return the file with authorities; None for the system's.
+
+    The one that the target names, unless it is not there and the environment names another:
+    in a pod it lies elsewhere.
+    """
+    told = os.environ.get("AWS_CA_BUNDLE") or None
+    named = target.ca_bundle or None
+    return told if named is None or (told and not os.path.exists(named)) else named
+
+
+def addressing_style(target: ObjectPrefix, location: Location) -> str:
+    """Return the addressing as botocore names it, the same as that of `location`."""
+    if target.addressing == "auto":
+        return "virtual" if location.virtual else "path"
+    return target.addressing
 
 
 @contextlib.contextmanager

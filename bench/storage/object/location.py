@@ -39,6 +39,7 @@ class Location(NamedTuple):
     """Where requests for a bucket go.
 
     Attributes:
+        bucket: Its name.
         scheme: http or https.
         host: To connect to.
         port: To connect to.
@@ -47,12 +48,18 @@ class Location(NamedTuple):
         region: To sign for.
     """
 
+    bucket: str
     scheme: str
     host: str
     port: int
     host_header: str
     base_path: str
     region: str
+
+    @property
+    def virtual(self) -> bool:
+        """Whether the bucket is a part of the host's name."""
+        return self.host.startswith(f"{self.bucket}.")
 
     @property
     def tls(self) -> bool:
@@ -115,4 +122,6 @@ def locate(bucket: str, *, endpoint_url: str, region: str, addressing: str) -> L
     usual = port == (443 if parts.scheme == "https" else 80)
     root = parts.path.rstrip("/")
     base = f"{root}/" if virtual else f"{root}/{encode_key(bucket)}/"
-    return Location(parts.scheme, host, port, shown if usual else f"{shown}:{port}", base, region)
+    return Location(
+        bucket, parts.scheme, host, port, shown if usual else f"{shown}:{port}", base, region
+    )

@@ -56,7 +56,7 @@ def _asked(
             "endpoint_url": f"{location.scheme}://{location.host_header}",
             "region": location.region,
             "url": place.url,
-            "addressing": "path" if location.base_path.endswith(f"/{place.bucket}/") else "virtual",
+            "addressing": "virtual" if location.virtual else "path",
             "tls": client.connection.tls_version,
             "addresses": sorted({str(a[0]) for _, a in endpoint.addresses()}),
             "server": head.text(b"server") or "unknown",

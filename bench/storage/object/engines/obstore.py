@@ -46,7 +46,7 @@ def open_fetch(settings: dict[str, Any]) -> Fetch:
         settings["bucket"],
         endpoint=settings["endpoint_url"],
         region=location.region,
-        virtual_hosted_style_request=not location.base_path.endswith(f"/{settings['bucket']}/"),
+        virtual_hosted_style_request=location.virtual,
         skip_signature=anonymous,
         credential_provider=None if anonymous else provide,
         client_options={

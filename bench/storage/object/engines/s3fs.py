@@ -44,18 +44,18 @@ def open_fetch(settings: dict[str, Any]) -> Fetch:
 def _s3fs(settings: dict[str, Any]) -> Any:
     import s3fs
 
-    target = declared(settings)
+    target, location = declared(settings), Location(*settings["location"])
     return s3fs.S3FileSystem(
         anon=settings["anonymous"],
         endpoint_url=settings["endpoint_url"],
         client_kwargs={
-            "region_name": Location(*settings["location"]).region,
+            "region_name": location.region,
             "verify": settings["ca_bundle"] or None,
         },
         config_kwargs={
             "retries": {"total_max_attempts": 1},
             "read_timeout": settings["timeout_seconds"],
-            "s3": {"addressing_style": addressing_style(target)},
+            "s3": {"addressing_style": addressing_style(target, location)},
             "max_pool_connections": 64,
         },
         use_listings_cache=False,

@@ -32,7 +32,7 @@ def open_fetch(settings: dict[str, Any]) -> Fetch:
         profile=os.environ.get("AWS_PROFILE"),
         unsigned=settings["anonymous"],
         endpoint=settings["endpoint_url"],
-        force_path_style=location.base_path.endswith(f"/{bucket}/"),
+        force_path_style=not location.virtual,
         max_attempts=1,
     )
 
