@@ -8,7 +8,8 @@ BenchError
 │   └── ResultsError       2  the results store cannot be read or written
 ├── InvalidMeasurement     4  it ran, but the figures must not be believed
 ├── InfrastructureError    5  the measurement never ran, or a process of it died
-│   └── ReadFailed         5  a read failed for good; names the object
+│   ├── ReadFailed         5  a read failed for good; names the object
+│   └── PeerLost           5  another rank ended early; its own message says why
 └── Interrupted          130  stopped by the user, after clean-up
 
 Classes are split by what the caller does next. Foreign errors are wrapped at the edge
@@ -27,6 +28,7 @@ __all__ = [
     "InfrastructureError",
     "Interrupted",
     "InvalidMeasurement",
+    "PeerLost",
     "ReadFailed",
     "ResultsError",
     "TargetError",
@@ -95,6 +97,10 @@ class InfrastructureError(BenchError):
 
 class ReadFailed(InfrastructureError):  # noqa: N818 - reads as what happened
     """A read failed for good."""
+
+
+class PeerLost(InfrastructureError):  # noqa: N818 - reads as what happened
+    """Another rank ended before its time; only a consequence of what that one says."""
 
 
 class Interrupted(BenchError):  # noqa: N818 - reads as what happened

@@ -2,7 +2,10 @@
 
 The hub runs beside the measurement, not in a rank's process. Ranks exchange *elapsed* times
 since their own start, never clock readings, so nodes need no common clock. Messages are
-fixed-size records on stream sockets (socket pairs on one machine).
+fixed-size records on stream sockets: socket pairs on one machine, TCP between nodes.
+
+A rank that ends before it has said that it leaves ends the meeting for all: without it the
+others would wait for ever.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import struct
 import threading
 import time
 
-from bench.errors import InfrastructureError
+from bench.errors import InfrastructureError, PeerLost
 from bench.loader.phase import RUN_AHEAD_STEPS, Release
 
 __all__ = ["Hub", "HubClient"]
@@ -24,8 +27,8 @@ UP = struct.Struct("<BiqqB")
 DOWN = struct.Struct("<Biqqq")
 """kind, root rank, number, value (start instant or elapsed nanoseconds), last step."""
 
-BARRIER, READY = 1, 2
-GO, RELEASE = 11, 12
+BARRIER, READY, LEAVE = 1, 2, 3
+GO, RELEASE, LOST = 11, 12, 13
 
 
 class _Meeting:
@@ -61,7 +64,9 @@ class Hub(threading.Thread):
         super().__init__(name="hub", daemon=True)
         self._sockets = sockets
         self._meetings: dict[tuple[int, int], _Meeting] = {}
+        self._ranks = {sock.fileno(): rank for rank, sock in enumerate(sockets)}
         self._buffers = {sock.fileno(): b"" for sock in sockets}
+        self._gone: set[int] = set()
         self.barriers: dict[int, set[int]] = {}
         self.started_ns = 0
 
@@ -74,6 +79,7 @@ class Hub(threading.Thread):
                 for key, _ in selector.select():
                     sock: socket.socket = key.data
                     if not self._serve(sock):
+                        self._say_lost(self._ranks[sock.fileno()])
                         selector.unregister(sock)
                         sock.close()
 
@@ -85,7 +91,7 @@ class Hub(threading.Thread):
     def _serve(self, sock: socket.socket) -> bool:
         try:
             data = sock.recv(1 << 16)
-        except ConnectionResetError:
+        except OSError:  # reset, or timed out where a node is gone
             return False
         if not data:
             return False
@@ -99,6 +105,9 @@ class Hub(threading.Thread):
     def _arrive(
         self, kind: int, rank: int, number: int, elapsed_ns: int, *, want_stop: bool
     ) -> None:
+        if kind == LEAVE:
+            self._gone.add(rank)
+            return
         meeting = self._meetings.setdefault((kind, number), _Meeting())
         meeting.add(rank, elapsed_ns, want_stop=want_stop)
         if kind == BARRIER:
@@ -112,6 +121,14 @@ class Hub(threading.Thread):
         else:
             last = number + RUN_AHEAD_STEPS if meeting.want_stop else -1
             answer = DOWN.pack(RELEASE, meeting.root, number, meeting.elapsed_ns, last)
+        self._tell_all(answer)
+
+    def _say_lost(self, rank: int) -> None:
+        if rank not in self._gone:
+            self._gone.add(rank)
+            self._tell_all(DOWN.pack(LOST, rank, 0, 0, -1))
+
+    def _tell_all(self, answer: bytes) -> None:
         for sock in self._sockets:
             try:
                 sock.sendall(answer)
@@ -125,18 +142,24 @@ class HubClient:
     Args:
         sock: Connected to the hub.
         rank: This rank.
+        same_clock: The hub is on this machine, so that its start instant is ours as well.
     """
 
-    def __init__(self, sock: socket.socket, *, rank: int) -> None:
+    def __init__(self, sock: socket.socket, *, rank: int, same_clock: bool = True) -> None:
         self._sock = sock
         self._rank = rank
+        self._same_clock = same_clock
         self._rest = b""
 
     def barrier(self, number: int, *, timeout_seconds: float) -> int:
         """Wait for all ranks; return the common start on this node's clock, nanoseconds.
 
+        On another node than the hub's that is when its word arrived: later than there by what
+        one message takes.
+
         Raises:
             InfrastructureError: The others did not come in time, or the hub is gone.
+            PeerLost: One of them ended.
         """
         self._sock.settimeout(timeout_seconds)
         try:
@@ -145,7 +168,7 @@ class HubClient:
             while len(data) < DOWN.size:
                 chunk = self._sock.recv(DOWN.size - len(data))
                 if not chunk:
-                    raise InfrastructureError("start barrier", "the launcher is gone")
+                    raise PeerLost("start barrier", "the hub is gone", "see what rank 0 says")
                 data += chunk
         except TimeoutError as error:
             raise InfrastructureError(
@@ -155,7 +178,10 @@ class HubClient:
             ) from error
         finally:
             self._sock.settimeout(None)
-        return int(DOWN.unpack(data)[3])
+        kind, root, _, start_ns, _ = DOWN.unpack(data)
+        if kind == LOST:
+            raise _peer_lost("start barrier", root)
+        return int(start_ns) if self._same_clock else time.perf_counter_ns()
 
     def fileno(self) -> int:
         """See `Gate.fileno`."""
@@ -172,15 +198,28 @@ class HubClient:
         except BlockingIOError:
             return []
         if not data:
-            raise InfrastructureError("lock-step", "the launcher is gone")
+            raise PeerLost("lock-step", "the hub is gone", "see what rank 0 says")
         data = self._rest + data
         whole = len(data) - len(data) % DOWN.size
         self._rest = data[whole:]
-        return [
-            Release(number, value, root, last)
-            for _, root, number, value, last in DOWN.iter_unpack(data[:whole])
-        ]
+        found = []
+        for kind, root, number, value, last in DOWN.iter_unpack(data[:whole]):
+            if kind == LOST:
+                raise _peer_lost("lock-step", root)
+            found.append(Release(number, value, root, last))
+        return found
+
+    def leave(self) -> None:
+        """Say that this rank has done its part, so that its end is no loss."""
+        try:
+            self._sock.sendall(UP.pack(LEAVE, self._rank, 0, 0, 0))
+        except OSError:
+            return  # the hub is gone: nobody is left to be told
 
     def close(self) -> None:
         """Hang up."""
         self._sock.close()
+
+
+def _peer_lost(place: str, rank: int) -> PeerLost:
+    return PeerLost(place, f"rank {rank} ended early", "see what it says")

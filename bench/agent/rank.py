@@ -59,23 +59,27 @@ class RankJob:
         rank: 0-based.
         local_rank: Within its node.
         repeat: 0-based.
+        node: Name of the machine, for the result.
         scratch: Directory for tables and results.
         data_root: Directory that holds data sets; empty for simulated targets.
         align_bytes: O_DIRECT alignment there.
         hub_fd: Connected to the hub.
         control_fd: Hung up when the rank must stop.
         simulated_fd: Shared state of a simulated server; -1 for none.
+        same_clock: The hub runs on this machine.
     """
 
     rank: int
     local_rank: int
     repeat: int
+    node: str
     scratch: str
     data_root: str
     align_bytes: int
     hub_fd: int
     control_fd: int
     simulated_fd: int
+    same_clock: bool = True
 
 
 NUM_PROBES = 200
@@ -143,7 +147,7 @@ def run_rank(plan: Plan, job: RankJob) -> None:
     access = _open_access(plan)
     directory, manifest = open_manifest(plan, job, access)
     with contextlib.ExitStack() as stack:
-        hub = HubClient(socket.socket(fileno=job.hub_fd), rank=job.rank)
+        hub = HubClient(socket.socket(fileno=job.hub_fd), rank=job.rank, same_clock=job.same_clock)
         stack.callback(hub.close)
         ring = Ring(plan.num_slots, plan.storage.io.block_bytes)
         if access is not None:
@@ -221,7 +225,7 @@ class _Rank:
 
     def run(self, directory: Path | None) -> None:
         """Run every phase and write the result."""
-        result: dict[str, Any] = {"rank": self.job.rank, "node": socket.gethostname()}
+        result: dict[str, Any] = {"rank": self.job.rank, "node": self.job.node}
         self.clock.enter("cache")
         result["cache"] = self._prepare_cache(directory) if self.job.local_rank == 0 else None
         self.clock.enter("replay")
@@ -240,6 +244,7 @@ class _Rank:
         started_at = time.time()
         start_ns = self.hub.barrier(START_BARRIER, timeout_seconds=timeout)
         phase = self._measure(start_ns, steps)
+        self.hub.leave()
         after = self._meters()
         self.clock.enter("collect")
         result |= {

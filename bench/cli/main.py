@@ -27,6 +27,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "scan": ("bench.cli.scan", "Turn an existing data set into a workload file."),
     "ls": ("bench.cli.ls", "List the runs that are stored."),
     "report": ("bench.cli.report", "Write the one-page HTML report of a stored run."),
+    "approve": ("bench.cli.approve", "Hold runs against requirements; write the approval."),
+    "evidence": ("bench.cli.evidence", "Sign an approval and its runs, or verify a signature."),
+    "reproduce": ("bench.cli.reproduce", "Run a stored plan again; say whether it agrees."),
     "render": ("bench.cli.render", "Print YAML for a cluster: namespace, rbac, schedule."),
     "schema": ("bench.cli.schema", "Print the JSON Schema of a document."),
 }

@@ -9,24 +9,17 @@ from typing import Any, Literal
 
 import click
 
+from bench.agent.site import LocalSite, Site, open_site, open_store
 from bench.errors import UsageError
-from bench.launch.assemble import Site, storage_facts
-from bench.launch.local import LocalSite
 from bench.launch.resolve import Cell, resolve_cell, target_root
-from bench.measure.host import host_facts
-from bench.measure.mounts import mount_facts
 from bench.spec.division import division
 from bench.spec.documents import StorageTarget
 from bench.spec.load import load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
-from bench.storage.object.access import open_access
-from bench.storage.object.engines.target import engine_version
-from bench.storage.object.preflight import object_facts
 from bench.storage.object.store import ObjectStore
-from bench.storage.probe import check_mode
 
-__all__ = ["Request", "cell_options", "open_site", "read_request"]
+__all__ = ["Request", "cell_options", "read_request"]
 
 Command = Callable[..., Any]
 
@@ -93,52 +86,6 @@ def _make_root(target: StorageTarget) -> Path | None:
     return root
 
 
-def open_site(
-    target: StorageTarget, root: Path | None, store: ObjectStore | None = None
-) -> tuple[LocalSite, Site]:
-    """Try the target and gather facts of the machine.
-
-    Raises:
-        TargetError: The target refuses how it is to be read.
-    """
-    align = 1
-    if store is not None:
-        io = target.spec.io
-        facts = object_facts(
-            store.access, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
-        )
-        facts["engine_version"] = engine_version(io.engine) or "bench"
-        return LocalSite("", align), Site(host_facts(), None, facts)
-    if root is not None:
-        mount = mount_facts(str(root))
-        fs_type = mount.fs_type if mount is not None else "unknown"
-        align = check_mode(root, target.spec.io.mode, fs_type=fs_type).offset_bytes
-    mount, facts = storage_facts(root)
-    return LocalSite(str(root or ""), align), Site(host_facts(), mount, facts)
-
-
-def open_store(target: StorageTarget) -> ObjectStore | None:
-    """Return the objects of an object target; None for another one.
-
-    Raises:
-        TargetError: There are no credentials for it, or the configuration is wrong.
-    """
-    if target.spec.object is None:
-        return None
-    io = target.spec.io
-    if io.engine not in ("posix", "http") and engine_version(io.engine) is None:
-        raise UsageError(
-            "storage.io.engine",
-            f"{io.engine} is not installed",
-            "install the extra `engines` (pip install 'bench[engines]'), or use http",
-        )
-    return ObjectStore(
-        open_access(
-            target.spec.object, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
-        )
-    )
-
-
 def read_request(
     *,
     workload: str,
@@ -176,8 +123,8 @@ def read_request(
             "use --gpus-per-node on this machine",
         )
     root = _make_root(target)
-    store = open_store(target)
-    local, site = open_site(target, root, store)
+    store = open_store(target.spec)
+    local, site = open_site(target.spec, root, store)
     direct = target.spec.io.mode == "direct" or root is None or plan.cache != "cold"
     memory_fs = site.mount is not None and site.mount.fs_type in ("tmpfs", "ramfs")
     usable = site.host.usable_memory_bytes

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from bench.agent.group import termination_as_interrupt
 from bench.analysis.wording import data_bytes, rate
 from bench.cli.follow import Follower
 from bench.cli.live import LiveLine
@@ -20,7 +21,6 @@ from bench.dataset.object_verify import verify_objects
 from bench.dataset.objects import ensure_objects, load_manifest, remove_objects
 from bench.dataset.verify import verify
 from bench.errors import Interrupted
-from bench.launch.campaign import termination_as_interrupt
 from bench.launch.resolve import dataset_directory
 from bench.storage.object.store import ObjectStore
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bench.cli.admission import admission
 from bench.errors import UsageError
 
 __all__ = ["command"]
@@ -56,10 +57,13 @@ def namespace_option(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(name="render")
 def command() -> None:
-    """Print Kubernetes YAML: namespace, rbac or schedule.
+    """Print Kubernetes YAML: namespace, rbac, schedule or admission.
 
     The same arguments always print the same bytes; nothing is applied and no cluster is asked.
     """
+
+
+command.add_command(admission)
 
 
 @command.command()

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from bench.agent.group import termination_as_interrupt
 from bench.analysis.intervals import summarize
 from bench.analysis.summary import sentence
 from bench.analysis.wording import rate
@@ -27,7 +28,6 @@ from bench.launch.campaign import (
     Campaign,
     run_repeats,
     scratch_directory,
-    termination_as_interrupt,
 )
 from bench.launch.document import fresh_id, plan_summary, run_document
 from bench.launch.resolve import build_plan, dataset_directory

@@ -14,19 +14,25 @@ __all__ = ["DOCUMENTS", "command", "schema_of"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-DOCUMENTS = ("workload", "storagetarget", "requirements", "plan", "run")
+DOCUMENTS = ("workload", "storagetarget", "requirements", "plan", "run", "approval")
 
 
 def schema_of(document: str) -> dict[str, Any]:
     """Return the JSON Schema of one of DOCUMENTS; the same for the same version of bench."""
     from pydantic import BaseModel
 
+    from bench.policy.document import Approval
     from bench.results.schema import Run
-    from bench.spec.documents import Requirements, StorageTarget, Workload
+    from bench.spec.documents import StorageTarget, Workload
     from bench.spec.plan import Plan
+    from bench.spec.requirements import Requirements
 
     models: dict[str, type[BaseModel]] = dict(
-        zip(DOCUMENTS, (Workload, StorageTarget, Requirements, Plan, Run), strict=True)
+        zip(
+            DOCUMENTS,
+            (Workload, StorageTarget, Requirements, Plan, Run, Approval),
+            strict=True,
+        )
     )
     schema = models[document].model_json_schema(by_alias=True)
     _drop_field_titles(schema)
@@ -49,7 +55,9 @@ def _drop_field_titles(schema: dict[str, Any]) -> None:
     help="Write to this file instead of the standard output.",
 )
 def command(document: str, output: Path | None) -> None:
-    """Print the JSON Schema of DOCUMENT: workload, storagetarget, requirements, plan or run.
+    """Print the JSON Schema of DOCUMENT.
+
+    One of workload, storagetarget, requirements, plan, run and approval.
 
     An editor with the YAML language server checks a file that begins with the line
     "# yaml-language-server: $schema=FILE".

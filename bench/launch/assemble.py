@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.agent.collect import RankData, RepeatTables, collect_ranks, load_rank
+from bench.agent.group import RepeatOutcome
+from bench.agent.site import Site
 from bench.errors import ResultsError
-from bench.launch.local import RepeatOutcome
 from bench.measure import guards
 from bench.measure.accounts import Accounts
 from bench.measure.cache import CacheEvidence, judge_cache, object_cache
-from bench.measure.host import HostFacts, block_device
-from bench.measure.mounts import MountFacts, Proof, mount_facts, proof_of
+from bench.measure.mounts import Proof, proof_of
 from bench.measure.pagecache import Probes
 from bench.measure.summary import late_ns
 from bench.results import schema
 from bench.spec.plan import Plan
 
-__all__ = ["NOT_MEASURED", "Site", "assemble_repeat", "storage_facts"]
+__all__ = ["NOT_MEASURED", "assemble_repeat"]
 
 NOT_MEASURED = {
     "repeats[].limiter": "ceilings are not compared in this version",
@@ -32,33 +30,6 @@ NOT_MEASURED = {
 }
 
 LATER_GUARDS = ("stationarity", "first_touch", "canary", "clock_steps", "loader_ceiling")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What is known of the machine and the target before anything runs."""
-
-    host: HostFacts
-    mount: MountFacts | None
-    facts: Mapping[str, Any]
-
-
-def storage_facts(root: Path | None) -> tuple[MountFacts | None, dict[str, Any]]:
-    """Return the mount of a directory and the facts of it that a result carries."""
-    if root is None:
-        return None, {"file_system": "none", "note": "simulated: no bytes are moved"}
-    mount = mount_facts(str(root))
-    device = block_device(str(root))
-    usage = shutil.disk_usage(root)
-    return mount, {
-        "file_system": mount.fs_type if mount is not None else "unknown",
-        "mount_options": list(mount.options) if mount is not None else "unknown",
-        "mount_point": mount.mount_point if mount is not None else "unknown",
-        "block_device": asdict(device) if device is not None else "unknown",
-        "path": str(root),
-        "total_bytes": usage.total,
-        "free_bytes": usage.free,
-    }
 
 
 def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> schema.Cache | None:

@@ -6,21 +6,21 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.agent.site import LocalSite, Site
 from bench.errors import BenchError, ResultsError
-from bench.launch.assemble import Site, assemble_repeat
-from bench.launch.local import LocalSite, run_repeat
+from bench.launch.assemble import assemble_repeat
+from bench.launch.local import run_repeat
 from bench.results.schema import Repeat
 from bench.results.store import RunKey, Store
 from bench.spec.plan import Plan
 
-__all__ = ["Campaign", "run_repeats", "scratch_directory", "termination_as_interrupt"]
+__all__ = ["Campaign", "run_repeats", "scratch_directory"]
 
 SCRATCH = ".scratch"
 
@@ -42,21 +42,6 @@ class Campaign:
     error: BenchError | None = None
     interrupted: bool = False
     device: dict[str, Any] = field(default_factory=dict)
-
-
-@contextlib.contextmanager
-def termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C, so that they clean up as well."""
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from bench import __version__
-from bench.launch.assemble import NOT_MEASURED, Site
+from bench.agent.site import Site
+from bench.launch.assemble import NOT_MEASURED
 from bench.launch.campaign import Campaign
 from bench.launch.resolve import Cell
 from bench.measure.host import harness_commit

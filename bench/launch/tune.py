@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.agent.site import LocalSite
 from bench.errors import Interrupted
-from bench.launch.local import LocalSite, run_repeat
+from bench.launch.local import run_repeat
 from bench.spec.plan import Plan
 
 __all__ = ["IN_FLIGHT", "Point", "knee", "sweep"]

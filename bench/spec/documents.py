@@ -1,4 +1,6 @@
-"""The documents that people write: Workload, StorageTarget, Requirements.
+"""The documents that people write: Workload and StorageTarget.
+
+Requirements stand in `bench.spec.requirements`.
 
 Frozen values with strict parsing; `bench.spec.load` reads them from YAML and words their
 errors. Field docstrings are exported into the JSON Schemas that editors use.
@@ -27,13 +29,11 @@ __all__ = [
     "ObjectPrefix",
     "Pod",
     "Pvc",
-    "Requirement",
-    "Requirements",
-    "RequirementsSpec",
     "SampleBytes",
     "Simulated",
     "StorageSpec",
     "StorageTarget",
+    "Strict",
     "Workload",
     "WorkloadSpec",
 ]
@@ -336,46 +336,3 @@ class StorageTarget(Strict):
     kind: Literal["StorageTarget"]
     metadata: Metadata
     spec: StorageSpec
-
-
-class Requirement(Strict):
-    """What one workload demands of one target."""
-
-    workload: Name
-    """Name of the workload."""
-    target: Name
-    """Name of the storage target."""
-    accelerator: Name
-    """Accelerator of the workload."""
-    max_stall_ratio: float | None = Field(default=None, ge=0, le=1)
-    """Largest share of time that the accelerator may wait."""
-    min_throughput: BytesPerSecond | None = Field(default=None, gt=0)
-    """Smallest throughput of the run."""
-    max_time_to_first_batch: Seconds | None = Field(default=None, gt=0)
-    """Longest wait for the first batch."""
-    worst_case: float | None = Field(default=None, ge=0, le=1)
-    """Stall ratio that no single repeat may exceed."""
-
-
-class RequirementsSpec(Strict):
-    """Conditions of an approval."""
-
-    requirements: tuple[Requirement, ...] = Field(min_length=1)
-    """One entry per workload and target."""
-    min_repeats: int = Field(default=5, gt=0, le=1000)
-    """Fewest repeats of a run."""
-    min_measured_seconds: Seconds = Field(default=300.0, gt=0)
-    """Shortest measured phase; less makes an approval provisional."""
-    guards: tuple[str, ...] = ()
-    """Validity guards that must hold."""
-    review_after_days: int = Field(default=91, gt=0, le=36500)
-    """Days until the approval is to be reviewed."""
-
-
-class Requirements(Strict):
-    """What must hold for a storage class to be approved."""
-
-    api_version: Literal["bench/v1alpha1"] = Field(alias="apiVersion")
-    kind: Literal["Requirements"]
-    metadata: Metadata
-    spec: RequirementsSpec

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.spec.documents import Requirements, StorageTarget, Workload
+from bench.spec.documents import StorageTarget, Workload
 from bench.spec.draft import draft_of, validated
 from bench.spec.lookup import find, read_text
 from bench.spec.overrides import apply, parse_overrides
+from bench.spec.requirements import Requirements
 
 __all__ = ["load_requirements", "load_storage", "load_workload"]
 

@@ -17,9 +17,10 @@ from bench.measure import guards
 from bench.measure.mounts import verdict_table
 from bench.results.schema import CAUSES, STATES, Repeat, Run
 from bench.spec.documents import StorageTarget, Workload
-from bench.spec.load import load_storage, load_workload
+from bench.spec.load import load_requirements, load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
+from bench.spec.requirements import Requirements
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -114,15 +115,20 @@ def test_make_targets_exist() -> None:
     assert {"run", "test"} <= named <= targets
 
 
+LOADERS = {"Workload": load_workload, "Requirements": load_requirements}
+
+
 def test_yaml_examples_are_valid_documents(tmp_path: Path) -> None:
     kinds: set[type] = set()
     for page in PAGES:
         for block in blocks(page, "yaml"):
             file = tmp_path / "document.yaml"
             file.write_text(block)
-            load = load_workload if "kind: Workload" in block else load_storage
+            load = next(
+                (f for kind, f in LOADERS.items() if f"kind: {kind}" in block), load_storage
+            )
             kinds.add(type(load(str(file))))
-    assert kinds == {Workload, StorageTarget}
+    assert kinds == {Workload, StorageTarget, Requirements}
 
 
 def slug(heading: str) -> str:

@@ -80,7 +80,7 @@ def test_credentials_show_nothing():
          "s3.eu-west-3.amazonaws.com", "/bkt/"),
         ("http://127.0.0.1:9000", "auto", "127.0.0.1", 9000, "127.0.0.1:9000", "/bkt/"),
         ("http://store:80", "auto", "store", 80, "store", "/bkt/"),
-        ("http://store:9000/root/", "auto", "store", 9000, "store:9000", "/root/bkt/"),
+        ("http://store:9000/deep/", "auto", "store", 9000, "store:9000", "/deep/bkt/"),
         ("http://store:9000", "virtual", "bkt.store", 9000, "bkt.store:9000", "/"),
         ("http://[::1]:9000", "auto", "::1", 9000, "[::1]:9000", "/bkt/"),
     ],
