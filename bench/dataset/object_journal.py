@@ -22,7 +22,7 @@ from bench.errors import DatasetError
 from bench.spec.documents import Dataset
 from bench.storage.object.store import ObjectStore
 
-__all__ = ["JOURNAL_NAME", "SESSION_NAME", "ObjectJournal", "owner_identity"]
+__all__ = ["JOURNAL_NAME", "SESSION_NAME", "ObjectJournal", "owner_identity", "refuse_maker"]
 
 JOURNAL_NAME = ".journal"
 SESSION_NAME = f"{JOURNAL_NAME}/session.json"
@@ -61,6 +61,33 @@ def _is_dead(owner: dict[str, Any]) -> bool:
         return False
     stat = _read(f"/proc/{owner.get('pid')}/stat").rpartition(")")[2].split()
     return len(stat) <= 19 or stat[19] != owner.get("started") or stat[0] == "Z"
+
+
+def _refuse_living(owner: dict[str, Any], head: dict[str, Any], place: str) -> None:
+    if not _is_dead(owner) and _age_seconds(head) < ABANDONED_SECONDS:
+        raise DatasetError(
+            place,
+            f"process {owner.get('pid')} on {owner.get('host')} is making this data set",
+            f"wait for it to finish; one that died is known as dead after "
+            f"{ABANDONED_SECONDS:.0f} s",
+        )
+
+
+def refuse_maker(store: ObjectStore, directory: str) -> None:
+    """Refuse a data set that another process is making now; a damaged journal is nobody's.
+
+    Raises:
+        DatasetError: Names the process.
+        TargetError: The store refuses.
+    """
+    name = f"{directory}/{SESSION_NAME}"
+    head = store.head(name)
+    if head is None:
+        return
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        found = json.loads(store.get(name))
+        if not found["released"]:
+            _refuse_living(found["owner"], head, store.url(directory))
 
 
 class ObjectJournal:
@@ -127,13 +154,8 @@ class ObjectJournal:
                 "the data set was begun by another version of bench",
                 "run `bench prepare --remake`",
             )
-        if not released and not _is_dead(owner) and _age_seconds(head) < ABANDONED_SECONDS:
-            raise DatasetError(
-                self._store.url(self._directory),
-                f"process {owner.get('pid')} on {owner.get('host')} is making this data set",
-                f"wait for it to finish; one that died is known as dead after "
-                f"{ABANDONED_SECONDS:.0f} s",
-            )
+        if not released:
+            _refuse_living(owner, head, self._store.url(self._directory))
         self.uploads = dict(uploads)
 
     def _load(self, count: int) -> None:

@@ -18,7 +18,7 @@ from bench.dataset.checksums import Crc32c
 from bench.dataset.content import SCRATCH_BYTES, file_parts
 from bench.dataset.layout import DATA_NAME, FILE, GROUP, MANIFEST_NAME
 from bench.dataset.manifest import Manifest
-from bench.dataset.object_journal import JOURNAL_NAME, SESSION_NAME, ObjectJournal
+from bench.dataset.object_journal import JOURNAL_NAME, SESSION_NAME, ObjectJournal, refuse_maker
 from bench.dataset.progress import REPORT_SECONDS, OnProgress, Progress
 from bench.dataset.shape import (
     dataset_hash,
@@ -331,10 +331,11 @@ def remove_objects(store: ObjectStore, directory: str) -> None:
     """Remove a data set that bench made, its unfinished uploads too; nothing where there is none.
 
     Raises:
-        DatasetError: Foreign objects stand in it.
+        DatasetError: Foreign objects stand in it, or another process is making it.
         TargetError: The store refuses.
     """
     _listed(store, directory)
+    refuse_maker(store, directory)
     abort_uploads(store, directory, {})
     entries = list(store.entries(f"{directory}/"))
     # The manifest goes last: what is left of a removal that is cut off is still known as ours.

@@ -151,6 +151,7 @@ def test_an_object_that_was_written_anew_is_told_by_its_etag(reading):
     with pytest.raises(StorageReadError) as caught:
         reading.read(lambda _: PASS, etag='"00000000000000000000000000000000"')
     assert caught.value.code == Fault.CHANGED
+    assert b'If-Match: "0000' in reading.proxy.heads[0]
 
 
 def test_an_object_that_is_shorter_is_told_with_where_it_ends(reading):
