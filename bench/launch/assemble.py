@@ -12,7 +12,7 @@ from bench.agent.site import Site
 from bench.errors import ResultsError
 from bench.measure import guards
 from bench.measure.accounts import Accounts
-from bench.measure.cache import CacheEvidence, judge_cache
+from bench.measure.cache import CacheEvidence, judge_cache, object_cache
 from bench.measure.mounts import Proof, proof_of
 from bench.measure.pagecache import Probes
 from bench.measure.summary import late_ns
@@ -44,6 +44,13 @@ def _probes(outcome: RepeatOutcome) -> dict[str, Any] | None:
 def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> schema.Cache | None:
     if plan.storage.simulated is not None:
         return None
+    if plan.storage.object is not None:
+        return object_cache(
+            requested=plan.settings.cache,
+            transferred_bytes=fields["bytes_transferred"],
+            dataset_bytes=plan.dataset.total_bytes,
+            tiers=plan.storage.cache_tiers,
+        )
     evidence = CacheEvidence(
         mount=site.mount,
         mode=plan.storage.io.mode,
@@ -103,7 +110,7 @@ def _guards(
             mode=plan.storage.io.mode,
             proof=proof,
         ),
-        guards.errors_guard(fields["errors"]),
+        guards.errors_guard(fields["errors"], wall_seconds=fields["duration_seconds"]),
         guards.cache_guard(cache, num_epochs=plan.workload.access.epochs),
         guards.short_guard(
             num_steps=fields["steps"],
@@ -118,6 +125,11 @@ def _guards(
             throttled_seconds=host.throttled_seconds, wall_seconds=fields["duration_seconds"]
         ),
     ]
+    if plan.storage.object is not None:
+        files = plan.dataset
+        found.append(
+            guards.prefixes_guard(num_prefixes=files.num_prefixes, num_files=files.num_files)
+        )
     if accounts is not None:
         total = accounts.total
         late = sum(

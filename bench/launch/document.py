@@ -69,7 +69,7 @@ def run_status(campaign: Campaign) -> Literal["ok", "invalid", "failed", "interr
     return "failed" if "failed" in statuses else "invalid" if "invalid" in statuses else "ok"
 
 
-def run_document(
+def run_document(  # noqa: PLR0913 - the parts of one document
     cell: Cell,
     plan: Plan | None,
     campaign: Campaign,
