@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.measure.host import HostFacts, block_device, host_facts
+from bench.measure.host import HostFacts, host_facts
 from bench.measure.mounts import MountFacts, mount_facts
+from bench.measure.volume import volume_facts
 from bench.spec.documents import StorageSpec
 from bench.storage.object.access import open_access
 from bench.storage.object.engines.target import engine_version
@@ -60,18 +60,7 @@ def storage_facts(root: Path | None) -> tuple[MountFacts | None, dict[str, Any]]
     """Return the mount of a directory and the facts of it that a result carries."""
     if root is None:
         return None, {"file_system": "none", "note": "simulated: no bytes are moved"}
-    mount = mount_facts(str(root))
-    device = block_device(str(root))
-    usage = shutil.disk_usage(root)
-    return mount, {
-        "file_system": mount.fs_type if mount is not None else "unknown",
-        "mount_options": list(mount.options) if mount is not None else "unknown",
-        "mount_point": mount.mount_point if mount is not None else "unknown",
-        "block_device": asdict(device) if device is not None else "unknown",
-        "path": str(root),
-        "total_bytes": usage.total,
-        "free_bytes": usage.free,
-    }
+    return mount_facts(str(root)), volume_facts(str(root))
 
 
 def open_store(storage: StorageSpec) -> ObjectStore | None:

@@ -25,6 +25,7 @@ PLACES_AND_IDS = frozenset(
         *("url", "endpoint_url", "claimName", "sub_path", "subPath", "uid", "uuid", "serial"),
         *("addresses", "credentials", "tuning"),
         *("free_bytes", "used_bytes", "available_bytes", "num_used", "pv_name", "pvc_name"),
+        *("fill_ratio", "free_inodes"),
     )
 )
 """Keys of storage facts that say where or how full, not what."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.spec.documents import Strict
-from bench.spec.quantities import Bytes, BytesPerSecond, Seconds
+from bench.spec.quantities import Bytes, Seconds
 
 __all__ = ["ClusterSettings"]
 
@@ -101,8 +101,3 @@ class ClusterSettings(Strict):
     lease_namespace: Label | None = None
     """Where that Lease lies; None for the run's namespace. One for the whole cluster keeps
     runs of different namespaces apart."""
-    max_bytes_per_second: BytesPerSecond | None = Field(default=None, gt=0)
-    """Guard for other people's production: most bytes per second over all ranks."""
-    byte_budget: Bytes | None = Field(default=None, gt=0)
-    """Guard for other people's production: most bytes that a run may read over all ranks
-    and repeats."""

@@ -89,6 +89,8 @@ def deviations(
         found.append("plan.max_steps")
     if settings.max_seconds is not None:
         found.append("plan.max_seconds")
+    if settings.bytes_per_second_limit is not None:
+        found.append("plan.bytes_per_second_limit")
     return found
 
 

@@ -59,6 +59,12 @@ class PlanSettings(Strict):
     """Stop after so much measured time (--duration)."""
     dataset_bytes: Bytes | None = Field(default=None, gt=0)
     """Scale the number of files to about this size (--dataset-size)."""
+    bytes_per_second_limit: BytesPerSecond | None = Field(default=None, gt=0)
+    """Guard for other people's production (--max-bytes-per-second): most bytes per second
+    that all ranks together ask for; each has its share. Makes a run exploratory."""
+    bytes_budget: Bytes | None = Field(default=None, gt=0)
+    """Guard for other people's production: most bytes that all ranks and repeats together
+    may read. A run that would read more is refused before it starts."""
     barrier_timeout_seconds: Seconds = Field(default=120.0, gt=0)
     """How long ranks wait for each other at the start."""
     device: DeviceSettings = DeviceSettings()
@@ -125,6 +131,12 @@ class Plan(Strict):
     def num_threads(self) -> int:
         """Concurrent reads of each rank."""
         return self.storage.io.threads or self.workload.reader_threads
+
+    @property
+    def rank_bytes_per_second_limit(self) -> float | None:
+        """Share of each rank in bytes_per_second_limit; None for no limit."""
+        limit = self.settings.bytes_per_second_limit
+        return None if limit is None else limit / self.num_ranks
 
     @property
     def num_slots(self) -> int:

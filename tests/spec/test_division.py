@@ -74,6 +74,7 @@ EXPLORATORY: list[tuple[tuple[str, ...], dict[str, object], list[str]]] = [
     (("plan.dataset_bytes=1GiB",), {}, ["plan.dataset_bytes"]),
     ((), {"max_steps": 1000}, ["plan.max_steps"]),
     ((), {"max_seconds": "8"}, ["plan.max_seconds"]),
+    ((), {"bytes_per_second_limit": "1GB/s"}, ["plan.bytes_per_second_limit"]),
     (
         ("storage.cache_tiers=[{name: OSS, capacity_bytes: 1GB}]",),
         {},

@@ -27,10 +27,10 @@ def _whole(seconds: float) -> int:
     return max(1, min(MAX_SECONDS, math.ceil(seconds)))
 
 
-def _slowest(cluster: ClusterSettings, plan: Plan) -> float:
+def _slowest(plan: Plan) -> float:
     rates = [SLOWEST_BYTES_PER_SECOND]
-    if cluster.max_bytes_per_second is not None:
-        rates.append(cluster.max_bytes_per_second)
+    if plan.settings.bytes_per_second_limit is not None:
+        rates.append(plan.settings.bytes_per_second_limit)
     simulated = plan.storage.simulated
     if simulated is not None and simulated.bandwidth_bytes_per_second is not None:
         rates.append(simulated.bandwidth_bytes_per_second)
@@ -49,7 +49,7 @@ def _latency_seconds(plan: Plan, num_bytes: float) -> float:
     return requests * each / (plan.num_threads * plan.num_ranks)
 
 
-def _measured_seconds(plan: Plan, cluster: ClusterSettings) -> float:
+def _measured_seconds(plan: Plan) -> float:
     """Return how long a repeat takes if reading, decoding and computing never overlap."""
     settings, workload = plan.settings, plan.workload
     samples: float = plan.dataset.num_samples * workload.access.epochs
@@ -58,7 +58,7 @@ def _measured_seconds(plan: Plan, cluster: ClusterSettings) -> float:
     num_bytes = plan.dataset.total_bytes * samples / plan.dataset.num_samples
     steps = samples / (workload.batch_size * plan.num_ranks)
     bound = (
-        num_bytes / _slowest(cluster, plan)
+        num_bytes / _slowest(plan)
         + steps * (plan.step_seconds or 0.0)
         + samples * workload.decode.seconds_per_sample / plan.num_ranks
         + _latency_seconds(plan, num_bytes)
@@ -66,7 +66,7 @@ def _measured_seconds(plan: Plan, cluster: ClusterSettings) -> float:
     if settings.max_seconds is not None:
         bound = min(bound, 2 * settings.max_seconds)  # ends with the step that is under way
     if settings.cache == "hot":
-        bound += plan.dataset.total_bytes / _slowest(cluster, plan)
+        bound += plan.dataset.total_bytes / _slowest(plan)
     return bound
 
 
@@ -86,7 +86,7 @@ def measure_deadline_seconds(plan: Plan, cluster: ClusterSettings) -> int:
         cluster.start_timeout_seconds
         + plan.settings.barrier_timeout_seconds
         + making
-        + _measured_seconds(plan, cluster)
+        + _measured_seconds(plan)
         + SLACK_SECONDS
     )
 

@@ -69,7 +69,9 @@ TOOL_VERSION = "bench/tool-version"
 LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 NOT_OF_THE_CELL = ("schema_version", "run_id", "tool_version", "overrides")
-SETTINGS_NOT_OF_THE_CELL = ("cluster", "repeats", "seed", "barrier_timeout_seconds")
+SETTINGS_NOT_OF_THE_CELL = (
+    *("cluster", "repeats", "seed", "barrier_timeout_seconds", "bytes_budget"),
+)
 
 
 def _digest(value: object) -> str:

@@ -41,8 +41,8 @@ def test_more_data_fewer_steps_and_less_time_count() -> None:
     assert measure_deadline_seconds(plan(NEW_CLAIM, max_steps=2), cluster) < whole / 3
     assert measure_deadline_seconds(plan(NEW_CLAIM, max_seconds=5), cluster) < whole / 3
     assert measure_deadline_seconds(plan(NEW_CLAIM, cache="hot"), cluster) > whole
-    guarded = settings(max_bytes_per_second="1MB/s")
-    assert measure_deadline_seconds(made, guarded) > 10 * whole
+    guarded = plan(NEW_CLAIM, bytes_per_second_limit="1MB/s")
+    assert measure_deadline_seconds(guarded, cluster) > 10 * whole
     slow = {"simulated": {"bandwidth_bytes_per_second": "1MB/s"}}
     late = {"simulated": {"latency_seconds": 60}}
     for storage in (slow, late):
