@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -20,12 +21,13 @@ from bench.cli.follow import Follower
 from bench.cli.live import LiveLine, Progress
 from bench.cli.outcome import conclude, present
 from bench.dataset.progress import Progress as MakeProgress
-from bench.errors import UsageError
-from bench.launch.campaign import Campaign, scratch_directory
+from bench.errors import InfrastructureError, UsageError
+from bench.launch.campaign import scratch_directory
 from bench.launch.document import fresh_id, plan_summary, run_document
 from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.connect import Connection, connect
 from bench.launch.kubernetes.estimate import lines
+from bench.launch.kubernetes.lease import HeldLease
 from bench.launch.kubernetes.manifests import dry_run as dry_run_yaml
 from bench.launch.kubernetes.names import DRY_RUN_ID, Names
 from bench.launch.kubernetes.request import (
@@ -37,7 +39,7 @@ from bench.launch.kubernetes.request import (
     load_state,
     manifests_of,
 )
-from bench.launch.kubernetes.run import HEARTBEAT_SECONDS, ClusterRun, Listener
+from bench.launch.kubernetes.run import HEARTBEAT_SECONDS, ClusterRun, Listener, interleave
 from bench.measure.host import unknown_host
 from bench.results.schema import Run
 from bench.results.store import RunKey, Store, open_store
@@ -59,7 +61,6 @@ class ClusterOptions:
     namespace: str | None
     results: str
     as_json: bool
-    keep_objects: bool = False
 
 
 def read_draft(
@@ -103,31 +104,52 @@ def read_draft(
     )
 
 
-def print_manifests(found: Draft) -> None:
+def print_manifests(drafts: Sequence[Draft]) -> None:
     """Print what a run would create; asks no cluster."""
-    named = replace(found, plan=found.plan.model_copy(update={"run_id": DRY_RUN_ID}))
-    print(dry_run_yaml(manifests_of(named, namespace=None)), end="")
+    for found in drafts:
+        named = replace(found, plan=found.plan.model_copy(update={"run_id": DRY_RUN_ID}))
+        print(dry_run_yaml(manifests_of(named, namespace=None)), end="")
 
 
-def run_on_cluster(found: Draft, options: ClusterOptions) -> None:
+def run_on_cluster(drafts: Sequence[Draft], options: ClusterOptions) -> None:
     """Measure on a cluster: preflight, data set, Jobs, collection, clean-up.
+
+    Args:
+        drafts: One for each target; several are measured in turn on the same nodes.
+        options: Where and how.
 
     Raises:
         BenchError: As its class says.
     """
     store = open_store(options.results)
     store.check_writable()
-    connection, namespace = _connect(options, found)
+    connection, namespace = _connect(options, drafts[0])
+    arms = []
+    for found in drafts:
+        checked = check(found, connection, namespace=namespace)
+        if not options.as_json:
+            _tell(checked)
+        arms.append(_Arm(found, checked, datetime.now(UTC)))
+    for arm in arms:
+        arm.checked.verdict.check()
+    _measure(arms, connection, namespace, store, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """One target of a run."""
+
+    draft: Draft
+    checked: Checked
+    created_at: datetime
+
+
+def _tell(checked: Checked) -> None:
     console = Console(stderr=True)
-    checked = check(found, connection, namespace=namespace)
-    if not options.as_json:
-        for note in checked.verdict.notes:
-            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-        for line in lines(checked.estimate):
-            console.print(f"estimate: {line}", highlight=False, markup=False, soft_wrap=True)
-    checked.verdict.check()
-    with _lease(found, connection, namespace, checked):
-        _measure(found, connection, namespace, store, options, checked)
+    for note in checked.verdict.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    for line in lines(checked.estimate):
+        console.print(f"estimate: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _connect(options: ClusterOptions, found: Draft | None) -> tuple[Connection, str]:
@@ -136,67 +158,85 @@ def _connect(options: ClusterOptions, found: Draft | None) -> tuple[Connection, 
     return connection, options.namespace or settled or connection.namespace
 
 
-@contextlib.contextmanager
-def _lease(
-    found: Draft, connection: Connection, namespace: str, checked: Checked
-) -> Iterator[Callable[[], bool]]:
-    held = lease(found, connection, namespace=namespace, existing=checked.existing)
-    if held is None:
-        yield lambda: False
-        return
-    with held:
-        yield held.lost.is_set
+def _hold(
+    arms: Sequence[_Arm], connection: Connection, namespace: str, stack: contextlib.ExitStack
+) -> list[HeldLease]:
+    """Take the Lease of every target, each once."""
+    held: dict[tuple[str, str], HeldLease] = {}
+    for arm in arms:
+        one = lease(arm.draft, connection, namespace=namespace, existing=arm.checked.existing)
+        if one is not None and (one.namespace, one.name) not in held:
+            held[one.namespace, one.name] = stack.enter_context(one)
+    return list(held.values())
 
 
 def _measure(
-    found: Draft,
+    arms: Sequence[_Arm],
     connection: Connection,
     namespace: str,
     store: Store,
     options: ClusterOptions,
-    checked: Checked,
-    *,
-    created: datetime | None = None,
 ) -> None:
-    cell, plan = found.cell, found.plan
-    created_at = created or datetime.now(UTC)
-    key = RunKey(cell.target.metadata.name, cell.workload.metadata.name, plan.run_id)
-    mode = "off" if options.as_json else "auto"
     left: list[str] = []
-    with (
-        termination_as_interrupt(),
-        scratch_directory(options.results, plan.run_id) as scratch,
-        LiveLine(Console(stderr=True), mode=mode) as line,  # type: ignore[arg-type]
-    ):
-        follower = Follower(line, cell)
-        run = ClusterRun(
-            connection=connection,
-            namespace=namespace,
-            plan=plan,
-            store=store,
-            key=key,
-            scratch=scratch,
-            listener=_listener(line, follower),
-            request=found.request(created_at=created_at.isoformat()),
-            existing=checked.existing,
-            ca_bundle=found.ca_bundle,
-        )
-        if plan.settings.max_steps is None:
-            follower.expect(plan.dataset.total_bytes * plan.workload.access.epochs)
-        campaign = run.execute()
-        # Stored before anything is removed: a launcher that dies in between loses nothing.
-        document = store.write_run(_document(found, run, campaign, created_at))
-        if not options.keep_objects:
-            line.update(Progress(phase="clean-up"))
-            left = run.remove(timeout_seconds=REMOVE_SECONDS)
-    present(document, store, as_json=options.as_json)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(termination_as_interrupt())
+        held = _hold(arms, connection, namespace, stack)
+        mode: Literal["auto", "off"] = "off" if options.as_json else "auto"
+        line = stack.enter_context(LiveLine(Console(stderr=True), mode=mode))
+        runs = []
+        for arm in arms:
+            scratch = stack.enter_context(scratch_directory(options.results, arm.draft.plan.run_id))
+            runs.append(_cluster_run(arm, connection, namespace, store, scratch, line))
+        interleave(runs)
+        documents = []
+        for arm, run in zip(arms, runs, strict=True):
+            if any(one.lost.is_set() for one in held) and run.campaign.error is None:
+                run.campaign.error = InfrastructureError(
+                    held[0].place,
+                    "was lost while the run measured: another one may have disturbed it",
+                    "run again",
+                )
+            # Stored before anything is removed: a launcher that dies in between loses nothing.
+            documents.append(store.write_run(_document(arm, run)))
+        line.update(Progress(phase="clean-up"))
+        for run in runs:
+            left += run.remove(timeout_seconds=REMOVE_SECONDS)
+    for document in documents:
+        present(document, store, as_json=options.as_json)
     if left:
-        raise UsageError(
-            f"run {plan.run_id}",
+        raise InfrastructureError(
+            f"namespace {namespace}",
             f"{len(left)} objects are not gone after {REMOVE_SECONDS:g} s: {', '.join(left[:8])}",
-            f"run `bench clean {plan.run_id} -n {namespace}`",
+            f"run `bench clean -n {namespace}`",
         )
-    conclude(document, campaign)
+    for document, run in zip(documents, runs, strict=True):
+        conclude(document, run.campaign)
+
+
+def _cluster_run(
+    arm: _Arm,
+    connection: Connection,
+    namespace: str,
+    store: Store,
+    scratch: Path,
+    line: LiveLine,
+) -> ClusterRun:
+    cell, plan = arm.draft.cell, arm.draft.plan
+    follower = Follower(line, cell)
+    if plan.settings.max_steps is None:
+        follower.expect(plan.dataset.total_bytes * plan.workload.access.epochs)
+    return ClusterRun(
+        connection=connection,
+        namespace=namespace,
+        plan=plan,
+        store=store,
+        key=RunKey(cell.target.metadata.name, cell.workload.metadata.name, plan.run_id),
+        scratch=scratch,
+        listener=_listener(line, follower),
+        request=arm.draft.request(created_at=arm.created_at.isoformat()),
+        existing=arm.checked.existing,
+        ca_bundle=arm.draft.ca_bundle,
+    )
 
 
 def _listener(line: LiveLine, follower: Follower) -> Listener:
@@ -215,8 +255,8 @@ def _listener(line: LiveLine, follower: Follower) -> Listener:
     return Listener(event=follower.event, making=making, waiting=waiting)
 
 
-def _document(found: Draft, run: ClusterRun, campaign: Campaign, created_at: datetime) -> Run:
-    place = run.place
+def _document(arm: _Arm, run: ClusterRun) -> Run:
+    found, campaign, place = arm.draft, run.campaign, run.place
     site = place.site or Site(unknown_host(), None, {"note": "no pod came to say"})
     storage = place.observed.get("storage")
     facts = dict(site.facts)
@@ -234,7 +274,7 @@ def _document(found: Draft, run: ClusterRun, campaign: Campaign, created_at: dat
         division=found.division,
         summary=summarize(campaign.repeats),
         sentence=sentence(campaign.repeats, plan=plan_summary(found.cell, plan, campaign.device)),
-        created_at=created_at,
+        created_at=arm.created_at,
         image_digest=digests[0] if len(digests) == 1 else None,
         cluster=place.observed | {"namespace": run.namespace},
     )
@@ -283,13 +323,5 @@ def attach(
             f"run {run_id}", "has no preparing Job any more: it is being removed", "run again"
         )
     checked = check(found, connection, namespace=where)
-    with _lease(found, connection, where, checked):
-        _measure(
-            found,
-            connection,
-            where,
-            store,
-            options,
-            checked,
-            created=datetime.fromisoformat(state["request"]["created_at"]),
-        )
+    created_at = datetime.fromisoformat(state["request"]["created_at"])
+    _measure([_Arm(found, checked, created_at)], connection, where, store, options)

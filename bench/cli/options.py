@@ -26,8 +26,13 @@ Command = Callable[..., Any]
 ENGINES = ("http", "boto3", "obstore", "s3torchconnector", "s3fs")
 
 
-def cell_options(command: Command) -> Command:
-    """Add the arguments and options that describe a cell."""
+def cell_options(command: Command, *, many_targets: bool = False) -> Command:
+    """Add the arguments and options that describe a cell.
+
+    Args:
+        command: Takes them.
+        many_targets: -s may be repeated; `storage` is a tuple then.
+    """
     overrides = click.option(
         "--set",
         "overrides",
@@ -37,7 +42,13 @@ def cell_options(command: Command) -> Command:
     )
     decorators = (
         click.argument("workload"),
-        click.option("-s", "--storage", required=True, help="Storage target: name or file."),
+        click.option(
+            "-s",
+            "--storage",
+            required=True,
+            multiple=many_targets,
+            help="Storage target: name or file.",
+        ),
         click.option("-a", "--accelerator", help="Accelerator of the workload, or none."),
         click.option("--nodes", type=int, help="Nodes that measure together."),
         click.option("--gpus-per-node", type=int, help="Accelerators on each node."),

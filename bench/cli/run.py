@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ UPLOAD_WORKERS = 8
 
 
 @click.command(name="run")
-@cell_options
+@partial(cell_options, many_targets=True)
+@click.option("--interleave", is_flag=True, help="Of several -s: on the same nodes, A B B A.")
 @click.option(
     "--launcher",
     type=click.Choice(["auto", "local", "kubernetes"]),
@@ -67,7 +69,8 @@ UPLOAD_WORKERS = 8
 def command(  # noqa: PLR0913 - options of a command
     *,
     workload: str,
-    storage: str,
+    storage: tuple[str, ...],
+    interleave: bool,
     overrides: tuple[str, ...],
     launcher: str,
     namespace: str | None,
@@ -85,9 +88,12 @@ def command(  # noqa: PLR0913 - options of a command
     Makes or checks the data set, streams it through the loader into the accelerator, and
     stores a run document and a report page.
     """
+    if len(storage) > 1 and not interleave:
+        raise UsageError(
+            "-s", f"is given {len(storage)} times", "add --interleave, or run them one by one"
+        )
     asked = {
         "workload": workload,
-        "storage": storage,
         "overrides": overrides,
         "dataset_bytes": dataset_size,
         **settings,
@@ -99,11 +105,18 @@ def command(  # noqa: PLR0913 - options of a command
             )
         _on_cluster(
             asked,
+            storage,
             dry_run=dry_run,
             options=ClusterPlace(context, kubeconfig, namespace, results, as_json),
         )
         return
-    request = read_request(**asked)
+    if len(storage) > 1:
+        raise UsageError(
+            "--interleave",
+            "needs a cluster, and the local launcher was chosen",
+            "use --launcher kubernetes, or run the targets one by one",
+        )
+    request = read_request(storage=storage[0], **asked)
     if dry_run:
         _print_plan(request)
         return
@@ -128,14 +141,17 @@ class ClusterPlace(NamedTuple):
     as_json: bool
 
 
-def _needs_cluster(storage: str, overrides: tuple[str, ...]) -> bool:
-    return load_storage(storage, overrides=overrides).spec.kind in ("pvc", "ephemeral")
+def _needs_cluster(storage: tuple[str, ...], overrides: tuple[str, ...]) -> bool:
+    kinds = {load_storage(name, overrides=overrides).spec.kind for name in storage}
+    return bool(kinds & {"pvc", "ephemeral"})
 
 
-def _on_cluster(asked: dict[str, Any], *, dry_run: bool, options: ClusterPlace) -> None:
+def _on_cluster(
+    asked: dict[str, Any], storage: tuple[str, ...], *, dry_run: bool, options: ClusterPlace
+) -> None:
     from bench.cli import cluster  # the client takes half a second to import
 
-    found = cluster.read_draft(**asked)
+    found = [cluster.read_draft(storage=name, **asked) for name in storage]
     if dry_run:
         cluster.print_manifests(found)
         return

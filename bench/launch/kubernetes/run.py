@@ -6,14 +6,15 @@ have ended are collected. So taking up a run whose launcher died is the same wal
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.agent.group import RepeatOutcome, rebuild_error
 from bench.agent.site import Site
@@ -33,7 +34,7 @@ from bench.launch.kubernetes.watch import Watcher
 from bench.results.store import RunKey, Store
 from bench.spec.plan import DatasetRef, Plan
 
-__all__ = ["ClusterRun", "ClusterSite", "Listener"]
+__all__ = ["ClusterRun", "ClusterSite", "Listener", "interleave"]
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 20.0
@@ -109,7 +110,6 @@ class ClusterRun:
     campaign: Campaign = field(default_factory=Campaign)
     _picture: Picture = field(default_factory=Picture)
     _intended: dict[str, JsonObject] = field(default_factory=dict)
-    _told_alive: float = 0.0
 
     def execute(self) -> Campaign:
         """Run, or go on with what is there; return what came of it.
@@ -117,19 +117,33 @@ class ClusterRun:
         Failures are in the campaign, so that what was measured is kept. Objects stay: see
         `remove`.
         """
-        names = self._build(None).blueprint.names
-        self._picture.prefix = names.base
+        interleave([self])
+        return self.campaign
+
+    def steps(self) -> Generator[None, None, None]:
+        """Run step by step: the data set, each repeat, and what the cluster says of it all.
+
+        Yields after the data set and after each repeat, so that others can run in between.
+        A failure ends the steps and is in the campaign.
+        """
+        self._picture.prefix = self._build(None).blueprint.names.base
         try:
             owner = self._create_all()
-            with Watcher(
-                self.connection.api_client, namespace=self.namespace, run_id=self.plan.run_id
-            ) as watcher:
-                self._prepare(watcher, owner)
-                manifests = self._build(owner)
-                self._create(manifests.plan_config)
+            with (
+                _Heartbeat(self._note),
+                Watcher(
+                    self.connection.api_client,
+                    namespace=self.namespace,
+                    run_id=self.plan.run_id,
+                ) as watcher,
+            ):
+                self._prepare(watcher)
+                yield
+                self._create(self._build(owner).plan_config)
                 for repeat in range(self.plan.settings.repeats):
                     if not self._repeat(watcher, owner, repeat):
-                        break
+                        return
+                    yield
             self.place.observed = observe(
                 self.connection,
                 self._build(owner).blueprint,
@@ -140,7 +154,6 @@ class ClusterRun:
             self.campaign.interrupted = True
         except BenchError as error:
             self.campaign.error = self.campaign.error or error
-        return self.campaign
 
     def remove(self, *, timeout_seconds: float = 90.0) -> list[str]:
         """Remove the run's objects; return the names of those that are still there."""
@@ -204,12 +217,6 @@ class ClusterRun:
         while change is not None:
             self._picture.take(change)
             change = watcher.next(timeout_seconds=0)
-        if time.monotonic() - self._told_alive > HEARTBEAT_SECONDS:
-            self._told_alive = time.monotonic()
-            try:
-                self._note(alive=time.time())
-            except InfrastructureError:
-                return  # the API server is away; the watch knows how long to wait
 
     def _wait(
         self, watcher: Watcher, job: str, log_of_first: Callable[[str], PodLog]
@@ -266,9 +273,8 @@ class ClusterRun:
 
     # Preparing
 
-    def _prepare(self, watcher: Watcher, owner: str) -> None:
+    def _prepare(self, watcher: Watcher) -> None:
         """Wait for the preparing Job, and take from it what the data set is."""
-        del owner
         job = self._build(None).blueprint.names.prepare
         directory = self.scratch / "prepare"
         directory.mkdir(exist_ok=True)
@@ -283,6 +289,8 @@ class ClusterRun:
         self._finish_logs(follower, [log_of(pod.name) for pod in ended])
         if error is not None:
             raise error
+        if self._build(None).blueprint.bound_to_a_node and not self.nodes:
+            self.nodes = tuple(sorted({pod.node for pod in ended if pod.node}))
         found = [log.dataset for log in logs.values() if log.dataset is not None]
         if not found:
             words = "; ".join(f"{log.pod}: {log.missing()}" for log in logs.values())
@@ -466,6 +474,62 @@ class ClusterRun:
             if all(pod.deleted for pod in self._picture.pods_of(name)):
                 return
             self._pump(watcher)
+
+
+def interleave(arms: Sequence[ClusterRun]) -> None:
+    """Run all arms on the same nodes, a repeat of each in turn, back and forth: A B B A.
+
+    Node and time of day then disturb all arms alike. The first arm whose nodes are settled,
+    by its volume or by its first repeat, settles them for the others. An arm that fails ends
+    the others after the step that they are in.
+    """
+    steps = [arm.steps() for arm in arms]
+    try:
+        _alternate(arms, steps)
+    except KeyboardInterrupt:  # between two steps
+        for arm in arms:
+            arm.campaign.interrupted = True
+    finally:
+        for one in steps:
+            one.close()
+
+
+def _alternate(arms: Sequence[ClusterRun], steps: Sequence[Generator[None, None, None]]) -> None:
+    order = list(range(len(arms)))
+    while order:
+        for index in list(order):
+            nodes = next((arm.nodes for arm in arms if arm.nodes), ())
+            arms[index].nodes = arms[index].nodes or nodes
+            if next(steps[index], steps) is steps:
+                order.remove(index)
+            if arms[index].campaign.error is not None or arms[index].campaign.interrupted:
+                for arm in arms:
+                    arm.campaign.interrupted |= arms[index].campaign.interrupted
+                return
+        order.reverse()
+
+
+class _Heartbeat(threading.Thread):
+    """Notes now and then that the launcher lives, for `bench clean` and `bench attach`."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._note = note
+        self._stop_event = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_event.wait(HEARTBEAT_SECONDS):
+            # The API server may be away; the watch knows how long to wait for it.
+            with contextlib.suppress(BenchError):
+                self._note(alive=time.time())
+
+    def __enter__(self) -> Self:
+        self._note(alive=time.time())
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_event.set()
 
 
 @dataclass(slots=True)
