@@ -125,6 +125,22 @@ def effective_dataset(
     return dataset.model_copy(update={"samples": files * dataset.samples_per_file})
 
 
+def _engine(storage: StorageSpec) -> str:
+    """Return the client library that reads the target.
+
+    Raises:
+        UsageError: The one that is named cannot read it.
+    """
+    engine = storage.io.engine
+    if storage.object is None:
+        if engine != "posix" and storage.simulated is None:
+            raise UsageError("storage.io.engine", f"{engine!r} cannot read files", "use posix")
+        return engine
+    if engine == "posix":  # the default, which no object store knows
+        return "http"
+    return engine
+
+
 def resolve_cell(
     workload: Workload,
     target: StorageTarget,
@@ -153,7 +169,7 @@ def resolve_cell(
         workload, settings, num_ranks=num_ranks, cacheable_bytes=cacheable_bytes
     )
     spec = workload.spec.model_copy(update={"dataset": dataset})
-    io = target.spec.io.model_copy(update={"threads": num_threads})
+    io = target.spec.io.model_copy(update={"threads": num_threads, "engine": _engine(target.spec)})
     return Cell(
         workload.model_copy(update={"spec": spec}),
         target.model_copy(update={"spec": target.spec.model_copy(update={"io": io})}),
@@ -200,6 +216,7 @@ def build_plan(
                 num_files=len(manifest.size_bytes),
                 num_samples=int(manifest.num_samples.sum()),
                 total_bytes=manifest.total_bytes,
+                num_prefixes=manifest.num_prefixes,
                 manifest_digest="" if simulated else manifest.digest,
             ),
             "overrides": overrides,
@@ -216,17 +233,17 @@ def build_plan(
 
 
 def target_root(target: StorageTarget) -> Path | None:
-    """Return the directory that holds data sets on a local target; None for a simulated one.
+    """Return the directory that holds data sets on a local target; None where there is none.
 
     Raises:
         UsageError: The target is not one that the local launcher can read.
     """
     if target.spec.directory is not None:
         return Path(target.spec.directory.path).expanduser().resolve()
-    if target.spec.simulated is not None:
+    if target.spec.simulated is not None or target.spec.object is not None:
         return None
     raise UsageError(
         f"storage target {target.metadata.name}",
         f"is of kind {target.spec.kind}, which the local launcher cannot read",
-        "choose a directory or simulated target",
+        "choose a directory, object or simulated target",
     )

@@ -263,10 +263,7 @@ class Pipeline:
             piece.taken = now
             self._num_requested -= 1
             result.bytes_read += piece.planned.payload_bytes
-            result.bytes_transferred += row.transferred_bytes
-            result.retries += row.retries
-            result.short_reads += row.short_reads
-            result.fallback_reads += row.fallback_reads
+            result.count(row)
             self._open_by_step[piece.step].arrived.append(piece)
 
     def _advance(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kubernetes import client
 
+from bench.agent.pod.codes import BAD_INPUT_CODE
 from bench.launch.kubernetes.blueprint import Blueprint
 from bench.launch.kubernetes.deadlines import (
     anchor_ttl_seconds,
@@ -12,10 +13,7 @@ from bench.launch.kubernetes.deadlines import (
 )
 from bench.launch.kubernetes.pods import CONTAINER, pod_template
 
-__all__ = ["BAD_INPUT_CODE", "measure_job", "prepare_job"]
-
-BAD_INPUT_CODE = 42
-"""Exit code of an agent that another try would not help: the plan or the data set is wrong."""
+__all__ = ["measure_job", "prepare_job"]
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
