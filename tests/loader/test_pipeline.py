@@ -15,7 +15,7 @@ import pytest
 
 from bench.device.emulated import EmulatedDevice
 from bench.errors import InfrastructureError, ReadFailed
-from bench.loader.pace import BURST_NS
+from bench.loader.pace import BURST_NS, patience_ms
 from bench.loader.phase import Limits, Snapshot
 from bench.loader.pipeline import Pipeline
 from bench.loader.planner import PlannedStep, plan_pieces
@@ -211,6 +211,19 @@ def test_a_rate_limit_holds_requests_back_and_is_named_as_the_cause(rig):
     seconds_of = seconds_by_name(found.causes_ns, CAUSES)
     assert max(seconds_of, key=seconds_of.__getitem__) == "rate_limit"
     assert found.unattributed_ns == 0
+
+
+def test_a_rate_limit_does_not_keep_the_loop_awake_when_nothing_is_left(rig, monkeypatch):
+    r = rig(sizes=[50_000] * 4, source=simulated(latency_seconds=0.4))
+    sleeps = []
+
+    def noted(*arguments):
+        sleeps.append(patience_ms(*arguments))
+        return sleeps[-1]
+
+    monkeypatch.setattr("bench.loader.pipeline.patience_ms", noted)
+    r.run(r.plan(batch=1), limits=Limits(bytes_per_second=2_000_000))
+    assert 1 < len(sleeps) < 200
 
 
 def test_without_a_limit_nothing_is_held_back(rig):
