@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -18,12 +18,11 @@ from bench.analysis.wording import rate
 from bench.cli.follow import Follower
 from bench.cli.live import LiveLine
 from bench.cli.options import Request, cell_options, read_request
-from bench.cli.show import summary
-from bench.cli.stored import stored_tables
+from bench.cli.outcome import conclude, present
 from bench.dataset.generate import ensure
 from bench.dataset.manifest import Manifest
 from bench.dataset.objects import ensure_objects
-from bench.errors import BenchError, Interrupted, InvalidMeasurement
+from bench.errors import BenchError, UsageError
 from bench.launch.campaign import (
     Campaign,
     run_repeats,
@@ -32,9 +31,9 @@ from bench.launch.campaign import (
 from bench.launch.document import fresh_id, plan_summary, run_document
 from bench.launch.resolve import build_plan, dataset_directory
 from bench.launch.tune import knee, sweep
-from bench.report.page import render_page
 from bench.results.schema import Run
 from bench.results.store import RunKey, Store, open_store
+from bench.spec.load import load_storage
 from bench.spec.plan import Plan
 
 __all__ = ["command"]
@@ -48,7 +47,16 @@ UPLOAD_WORKERS = 8
 
 @click.command(name="run")
 @cell_options
-@click.option("--launcher", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option(
+    "--launcher",
+    type=click.Choice(["auto", "local", "kubernetes"]),
+    default="auto",
+    show_default=True,
+    help="auto: a cluster for pvc and ephemeral targets, else this machine.",
+)
+@click.option("-n", "--namespace", help="Of a run on a cluster; by default that of the context.")
+@click.option("--context", help="Context of the kubeconfig.")
+@click.option("--kubeconfig", help="Path of the kubeconfig; by default as kubectl finds it.")
 @click.option("--repeats", type=int, help="Measurements of the cell.")
 @click.option("--steps", "max_steps", type=int, help="Stop each repeat after so many steps.")
 @click.option("--duration", "max_seconds", help="Stop each repeat after so much time.")
@@ -56,12 +64,15 @@ UPLOAD_WORKERS = 8
 @click.option("--tune", is_flag=True, help="Find the number of concurrent reads first.")
 @click.option("--dry-run", is_flag=True, help="Print what would be run, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run document and nothing else.")
-def command(
+def command(  # noqa: PLR0913 - options of a command
     *,
     workload: str,
     storage: str,
     overrides: tuple[str, ...],
     launcher: str,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
     results: str,
     tune: bool,
     dry_run: bool,
@@ -74,14 +85,25 @@ def command(
     Makes or checks the data set, streams it through the loader into the accelerator, and
     stores a run document and a report page.
     """
-    del launcher  # one choice in this version
-    request = read_request(
-        workload=workload,
-        storage=storage,
-        overrides=overrides,
-        dataset_bytes=dataset_size,
+    asked = {
+        "workload": workload,
+        "storage": storage,
+        "overrides": overrides,
+        "dataset_bytes": dataset_size,
         **settings,
-    )
+    }
+    if launcher == "kubernetes" or (launcher == "auto" and _needs_cluster(storage, overrides)):
+        if tune:
+            raise UsageError(
+                "--tune", "works on this machine only", "give storage.io.threads, or tune locally"
+            )
+        _on_cluster(
+            asked,
+            dry_run=dry_run,
+            options=ClusterPlace(context, kubeconfig, namespace, results, as_json),
+        )
+        return
+    request = read_request(**asked)
     if dry_run:
         _print_plan(request)
         return
@@ -90,15 +112,34 @@ def command(
     console = Console(stderr=True)
     with termination_as_interrupt(), LiveLine(console, mode="off" if as_json else "auto") as line:
         run, campaign = _measure(request, store, results, Follower(line, request.cell), tune=tune)
-    key = store.key(run)
-    page = store.write_report(key, render_page(run, stored_tables(store, key, run)))
     if tune and not as_json:
         _show_curve(run)
-    if as_json:
-        print(json.dumps(run.model_dump(mode="json"), indent=1, ensure_ascii=False))
-    else:
-        summary(run, console=Console(), document=store.place(key), report=page)
-    _conclude(run, campaign)
+    present(run, store, as_json=as_json)
+    conclude(run, campaign)
+
+
+class ClusterPlace(NamedTuple):
+    """Options of a run on a cluster, in the order of `bench.cli.cluster.ClusterOptions`."""
+
+    context: str | None
+    kubeconfig: str | None
+    namespace: str | None
+    results: str
+    as_json: bool
+
+
+def _needs_cluster(storage: str, overrides: tuple[str, ...]) -> bool:
+    return load_storage(storage, overrides=overrides).spec.kind in ("pvc", "ephemeral")
+
+
+def _on_cluster(asked: dict[str, Any], *, dry_run: bool, options: ClusterPlace) -> None:
+    from bench.cli import cluster  # the client takes half a second to import
+
+    found = cluster.read_draft(**asked)
+    if dry_run:
+        cluster.print_manifests(found)
+        return
+    cluster.run_on_cluster(found, cluster.ClusterOptions(**options._asdict()))
 
 
 def _show_curve(run: Run) -> None:
@@ -110,17 +151,6 @@ def _show_curve(run: Run) -> None:
         print(
             f"{point['in_flight']:>4} at a time  {rate(point['bytes_per_second']):>12}  {bar}{mark}"
         )
-
-
-def _conclude(run: Run, campaign: Campaign) -> None:
-    """Raise what the exit status has to say."""
-    if campaign.interrupted:
-        raise Interrupted("run", "interrupted; what was measured is stored")
-    if campaign.error is not None:
-        raise campaign.error
-    if run.status == "invalid":
-        bad = next(repeat for repeat in run.repeats if repeat.status == "invalid")
-        raise InvalidMeasurement(f"repeat {bad.index}", bad.problem, "see the report's guards")
 
 
 def _print_plan(request: Request) -> None:

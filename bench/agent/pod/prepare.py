@@ -17,9 +17,11 @@ from bench.spec.plan import DatasetRef, Plan
 
 __all__ = ["ensure_dataset", "prepare"]
 
-UPLOAD_WORKERS = 8
 WORKERS = 2
 """Threads that make data sets: the disk is the limit from two on."""
+
+UPLOAD_WORKERS = 8
+"""Threads that make and upload objects: one request each is under way."""
 
 PROGRESS_SECONDS = 1.0
 
@@ -36,7 +38,7 @@ def ensure_dataset(plan: Plan, environment: PodEnvironment, write: Write) -> Dat
     if plan.storage.simulated is not None:
         return plan.dataset
     store = open_store(plan.storage)
-    if environment.data_root is None and store is None:
+    if store is None and environment.data_root is None:
         raise UsageError(
             f"storage target {plan.storage_name}",
             "has no volume in this pod",
@@ -101,5 +103,6 @@ def _reference(plan: Plan, manifest: Manifest) -> DatasetRef:
         num_files=len(manifest.size_bytes),
         num_samples=int(manifest.num_samples.sum()),
         total_bytes=manifest.total_bytes,
+        num_prefixes=manifest.num_prefixes,
         manifest_digest=manifest.digest,
     )

@@ -61,6 +61,9 @@ def ended_badly(pod: PodView) -> BenchError | None:
             words += f" ({pod.exit_reason})"
         if pod.exit_code == 137:
             words += ", killed by SIGKILL"
+        said = pod.verdict.strip().splitlines()
+        if said:
+            words += f", saying {said[-1]!r}"
         return InfrastructureError(place, words, "see the pod's log and the node's")
     return None
 
