@@ -28,6 +28,7 @@ from bench.launch.kubernetes.preflight import Facts, Refusal, Unknown, Verdict, 
 from bench.launch.kubernetes.preflight.facts import _local_queue, pod_requests
 from bench.launch.kubernetes.preflight.image import image_problem, is_pinned
 from bench.launch.kubernetes.preflight.model import Attempt, Note, Right
+from bench.launch.kubernetes.preflight.reading import find_all
 
 NS = "team"
 
@@ -382,6 +383,25 @@ def test_a_queue_is_looked_for_in_the_version_that_the_cluster_has(
         assert _local_queue(api, "other", "team") is None
         answers.clear()
         assert _local_queue(api, "q", "team") is None
+
+
+def test_long_lists_come_in_parts_and_a_refusal_is_unknown(tmp_path: Path) -> None:
+    def answer(_: str, path: str) -> tuple[int, dict[str, Any]]:
+        if "selfsubject" in path:
+            return SOMEBODY
+        if "/secret-things" in path:
+            return status(403, "no, you may not")
+        last = "continue=next" in path
+        items = [{"metadata": {"name": "b" if last else "a"}}]
+        return 200, {"items": items, "metadata": {} if last else {"continue": "next"}}
+
+    with stub_api(answer) as (host, requests):
+        path = write_kubeconfig(tmp_path / "config", host)
+        api = connect(context=None, kubeconfig=path).api_client
+        found = find_all(api, "/api/v1/nodes", keep=lambda one: one["metadata"])
+        assert found == ({"name": "a"}, {"name": "b"})
+        assert "limit=250" in requests[-1]
+        assert find_all(api, "/api/v1/secret-things") == Unknown("no, you may not")
 
 
 def test_secrets_are_named_and_never_read() -> None:
