@@ -87,7 +87,11 @@ def open_store(storage: StorageSpec) -> ObjectStore | None:
 
 
 def open_site(
-    storage: StorageSpec, root: Path | None, store: ObjectStore | None = None
+    storage: StorageSpec,
+    root: Path | None,
+    store: ObjectStore | None = None,
+    *,
+    sample: Path | None = None,
 ) -> tuple[LocalSite, Site]:
     """Try the target and gather facts of the machine.
 
@@ -95,6 +99,7 @@ def open_site(
         storage: The target.
         root: Directory for data sets; None for targets without one.
         store: Of an object target, from `open_store`; opened here where it is None.
+        sample: A file of the data set, to try the read mode on where `root` is read-only.
 
     Raises:
         TargetError: The target refuses how it is to be read.
@@ -111,6 +116,6 @@ def open_site(
     if root is not None:
         mount = mount_facts(str(root))
         fs_type = mount.fs_type if mount is not None else "unknown"
-        align = check_mode(root, storage.io.mode, fs_type=fs_type).offset_bytes
+        align = check_mode(root, storage.io.mode, fs_type=fs_type, sample=sample).offset_bytes
     mount, facts = storage_facts(root)
     return LocalSite(str(root or ""), align), Site(host_facts(), mount, facts)
