@@ -320,6 +320,7 @@ class _Rank:
     def _measure(self, start_ns: int, plan: Iterator[PlannedStep]) -> PhaseResult:
         limits = Limits(
             max_seconds=self.plan.settings.max_seconds,
+            bytes_per_second=self.plan.rank_bytes_per_second_limit,
             drain_epochs=self.plan.workload.access.drain,
             control_fd=self.job.control_fd,
         )

@@ -53,6 +53,7 @@ def plan_summary(cell: Cell, plan: Plan | None, device: Mapping[str, Any]) -> di
         "repeats": settings.repeats,
         "max_steps": settings.max_steps,
         "max_seconds": settings.max_seconds,
+        "bytes_per_second_limit": settings.bytes_per_second_limit,
         "dataset_bytes": settings.dataset_bytes,
         "digest": plan.digest() if plan is not None else None,
         "overrides": list(plan.overrides) if plan is not None else [],

@@ -13,6 +13,7 @@ from bench.dataset.manifest import Manifest
 from bench.dataset.order import check_partition
 from bench.dataset.shape import directory_name, scaled
 from bench.errors import UsageError
+from bench.launch.kubernetes.estimate import check_budget, estimate
 from bench.spec.documents import Dataset, StorageSpec, StorageTarget, Workload
 from bench.spec.plan import MAX_PLAN_BYTES, DatasetRef, Plan, PlanSettings
 from bench.storage.base import PAGE_BYTES
@@ -193,7 +194,8 @@ def build_plan(
     """Return the plan document of a run.
 
     Raises:
-        UsageError: The data set cannot be shared out over the ranks, or the plan is too large.
+        UsageError: The data set cannot be shared out over the ranks, the plan is too large, or
+            the run could read more than its budget.
     """
     workload = cell.workload.spec
     check_partition(
@@ -229,6 +231,7 @@ def build_plan(
             f"the plan document has {size} bytes, more than {MAX_PLAN_BYTES}",
             "shorten descriptions and labels",
         )
+    check_budget(plan, estimate(plan))
     return plan
 
 

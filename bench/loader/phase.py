@@ -46,6 +46,8 @@ class Limits:
 
     max_seconds: float | None = None
     drain_epochs: bool = False
+    bytes_per_second: float | None = None
+    """Most bytes that this rank may ask for; None for no limit."""
     control_fd: int = -1
     """Polls readable (or hung up) when the launcher wants the rank to stop; -1 for none."""
 
@@ -81,6 +83,8 @@ class PhaseResult:
     end_ns: int = 0
     """Host clock when the device had finished the last step."""
     interrupted: bool = False
+    held_ns: int = 0
+    """Time in which a piece had a slot and a reader, and our own rate limit held it back."""
     occupancy_ns: list[int] = field(default_factory=list)
     """Time with k tenths (rounded) of the slots holding data, k = 0..10."""
 

@@ -41,6 +41,7 @@ CAUSES = (
     "storage_first_byte",
     "storage_read",
     "ring_full",
+    "rate_limit",
     "reader_idle",
     "decode",
     "client_cpu",
