@@ -12,8 +12,8 @@ from bench.errors import InfrastructureError, UsageError
 from bench.launch.kubernetes import names as n
 from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.connect import API_FAULTS, Connection, api_error, connect
+from bench.launch.kubernetes.heartbeat import HEARTBEAT_SECONDS
 from bench.launch.kubernetes.names import Names
-from bench.launch.kubernetes.run import HEARTBEAT_SECONDS
 from bench.results.ids import is_id
 
 __all__ = ["command"]

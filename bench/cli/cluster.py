@@ -27,6 +27,8 @@ from bench.launch.document import fresh_id, plan_summary, run_document
 from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.connect import Connection, connect
 from bench.launch.kubernetes.estimate import lines
+from bench.launch.kubernetes.heartbeat import HEARTBEAT_SECONDS
+from bench.launch.kubernetes.interleave import interleave
 from bench.launch.kubernetes.lease import HeldLease
 from bench.launch.kubernetes.manifests import dry_run as dry_run_yaml
 from bench.launch.kubernetes.names import DRY_RUN_ID, Names
@@ -39,7 +41,7 @@ from bench.launch.kubernetes.request import (
     load_state,
     manifests_of,
 )
-from bench.launch.kubernetes.run import HEARTBEAT_SECONDS, ClusterRun, Listener, interleave
+from bench.launch.kubernetes.run import ClusterRun, Listener
 from bench.measure.host import unknown_host
 from bench.results.schema import Run
 from bench.results.store import RunKey, Store, open_store

@@ -16,8 +16,10 @@ from bench.agent.group import RankGroup, RepeatOutcome, run_ranks
 from bench.agent.hub import Hub
 from bench.agent.pod.board import Board
 from bench.agent.pod.codes import LOG_BUDGET_BYTES
+from bench.agent.pod.coordinator import Coordinator
 from bench.agent.pod.environment import PodEnvironment
-from bench.agent.pod.meeting import Coordinator, Identity, PodLink, join_rank
+from bench.agent.pod.greeting import Identity
+from bench.agent.pod.link import PodLink, join_rank
 from bench.agent.pod.prepare import ensure_dataset
 from bench.agent.pod.wire import encoded_bytes, pack
 from bench.agent.rank import START_BARRIER

@@ -6,15 +6,14 @@ have ended are collected. So taking up a run whose launcher died is the same wal
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from bench.agent.group import RepeatOutcome, rebuild_error
 from bench.agent.site import Site
@@ -25,6 +24,7 @@ from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.blueprint import ExistingClaim
 from bench.launch.kubernetes.connect import Connection, JsonObject
 from bench.launch.kubernetes.diagnosis import diagnose
+from bench.launch.kubernetes.heartbeat import Heartbeat
 from bench.launch.kubernetes.logs import Follower, PodLog, read_logs
 from bench.launch.kubernetes.manifests import Manifests, build
 from bench.launch.kubernetes.observed import observe
@@ -34,7 +34,7 @@ from bench.launch.kubernetes.watch import Watcher
 from bench.results.store import RunKey, Store
 from bench.spec.plan import DatasetRef, Plan
 
-__all__ = ["ClusterRun", "ClusterSite", "Listener", "interleave"]
+__all__ = ["ClusterRun", "ClusterSite", "Listener"]
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 20.0
@@ -42,9 +42,6 @@ SETTLE_SECONDS = 20.0
 
 LOG_SECONDS = 15.0
 """For the followed log to deliver its last lines after the pod has ended."""
-
-HEARTBEAT_SECONDS = 60.0
-"""How often a launcher says that it is alive, in the run's state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +108,17 @@ class ClusterRun:
     _picture: Picture = field(default_factory=Picture)
     _intended: dict[str, JsonObject] = field(default_factory=dict)
 
-    def execute(self) -> Campaign:
-        """Run, or go on with what is there; return what came of it.
-
-        Failures are in the campaign, so that what was measured is kept. Objects stay: see
-        `remove`.
-        """
-        interleave([self])
-        return self.campaign
-
     def steps(self) -> Generator[None, None, None]:
         """Run step by step: the data set, each repeat, and what the cluster says of it all.
 
-        Yields after the data set and after each repeat, so that others can run in between.
-        A failure ends the steps and is in the campaign.
+        Yields after the data set and after each repeat, so that others can run in between. A
+        failure ends the steps and is in the campaign. Objects stay: see `remove`.
         """
         self._picture.prefix = self._build(None).blueprint.names.base
         try:
             owner = self._create_all()
             with (
-                _Heartbeat(self._note),
+                Heartbeat(self._note),
                 Watcher(
                     self.connection.api_client,
                     namespace=self.namespace,
@@ -474,62 +462,6 @@ class ClusterRun:
             if all(pod.deleted for pod in self._picture.pods_of(name)):
                 return
             self._pump(watcher)
-
-
-def interleave(arms: Sequence[ClusterRun]) -> None:
-    """Run all arms on the same nodes, a repeat of each in turn, back and forth: A B B A.
-
-    Node and time of day then disturb all arms alike. The first arm whose nodes are settled,
-    by its volume or by its first repeat, settles them for the others. An arm that fails ends
-    the others after the step that they are in.
-    """
-    steps = [arm.steps() for arm in arms]
-    try:
-        _alternate(arms, steps)
-    except KeyboardInterrupt:  # between two steps
-        for arm in arms:
-            arm.campaign.interrupted = True
-    finally:
-        for one in steps:
-            one.close()
-
-
-def _alternate(arms: Sequence[ClusterRun], steps: Sequence[Generator[None, None, None]]) -> None:
-    order = list(range(len(arms)))
-    while order:
-        for index in list(order):
-            nodes = next((arm.nodes for arm in arms if arm.nodes), ())
-            arms[index].nodes = arms[index].nodes or nodes
-            if next(steps[index], steps) is steps:
-                order.remove(index)
-            if arms[index].campaign.error is not None or arms[index].campaign.interrupted:
-                for arm in arms:
-                    arm.campaign.interrupted |= arms[index].campaign.interrupted
-                return
-        order.reverse()
-
-
-class _Heartbeat(threading.Thread):
-    """Notes now and then that the launcher lives, for `bench clean` and `bench attach`."""
-
-    def __init__(self, note: Callable[..., None]) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self._note = note
-        self._stop_event = threading.Event()
-
-    def run(self) -> None:
-        while not self._stop_event.wait(HEARTBEAT_SECONDS):
-            # The API server may be away; the watch knows how long to wait for it.
-            with contextlib.suppress(BenchError):
-                self._note(alive=time.time())
-
-    def __enter__(self) -> Self:
-        self._note(alive=time.time())
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop_event.set()
 
 
 @dataclass(slots=True)
