@@ -25,6 +25,7 @@ __all__ = [
     "Note",
     "Overall",
     "Parameters",
+    "Part",
     "RunReference",
     "Side",
     "Verdict",
