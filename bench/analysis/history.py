@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal
@@ -41,6 +41,9 @@ NEAR = 2
 DECIDING = ("throughput_bytes_per_second", "stall_ratio")
 
 HistoryVerdict = Literal["regressed", "improved", "equivalent", "inconclusive"]
+
+ORDER: tuple[HistoryVerdict, ...] = ("regressed", "improved", "equivalent", "inconclusive")
+"""Of the cells: what a person looks for first; too young ones last."""
 
 
 class HistoryParameters(Part):
@@ -298,7 +301,8 @@ def _verdict(
     parameters: HistoryParameters,
 ) -> tuple[HistoryVerdict, str]:
     if len(points) < MIN_POINTS:
-        return "inconclusive", f"{len(points)} runs; {MIN_POINTS} are needed to tell a change"
+        count = f"{len(points)} run{'s' if len(points) > 1 else ''}"
+        return "inconclusive", f"{count}; {MIN_POINTS} are needed to tell a change"
     recent = [one for one in changes if one.index >= len(points) - parameters.recent]
     if not recent:
         older = f"; the last one is {len(points) - changes[-1].index} runs ago" if changes else ""
@@ -311,10 +315,14 @@ def _verdict(
     return ("regressed" if harm > 0 else "improved"), ""
 
 
+def _count(things: Collection[str], word: str) -> str:
+    return f"{len(things)} {word}{'s' if len(things) != 1 else ''}"
+
+
 def _sentence(series: Sequence[Series], parameters: HistoryParameters) -> str:
     runs = {point.run for one in series for point in one.points}
     cells = {one.label for one in series}
-    lead = f"{len(runs)} runs of {len(cells)} cells"
+    lead = f"{_count(runs, 'run')} of {_count(cells, 'cell')}"
     worse = [one for one in series if one.verdict == "regressed"]
     if worse:
         names = list(dict.fromkeys(one.key.label for one in worse))

@@ -116,8 +116,8 @@ def command(
         created_at=datetime.fromtimestamp(time.time(), UTC),
     )
     _refuse(comparison)
-    for place in places:
-        content = render(comparison, place.suffix)
+    contents = [render(comparison, place.suffix) for place in places]  # all before any is written
+    for place, content in zip(places, contents, strict=True):
         DirectoryFiles(str(place.parent)).write_atomic(
             place.name, content.encode(), existing="replace"
         )

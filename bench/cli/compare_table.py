@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -19,6 +18,7 @@ from bench.report.comparison_rows import (
     facts,
     meant_differences,
     rules,
+    shared_notes,
 )
 
 __all__ = ["STYLES", "print_comparison"]
@@ -72,7 +72,13 @@ def print_comparison(
         console, [("differs", f"{path}: {one}, now {other}") for _, path, one, other in differing]
     )
     _print_cells(comparison, console)
-    _print_grid(console, _shared_notes(comparison))
+    _print_grid(
+        console,
+        [
+            ("note", f"{words} ({where})" if where else words)
+            for words, where in shared_notes(comparison)
+        ],
+    )
     console.print()
     console.print(text(rules(comparison), style="dim"), highlight=False)
     for place in places:
@@ -100,16 +106,6 @@ def _print_cells(comparison: Comparison, console: Console) -> None:
             words = [getattr(row, name) for name in columns]
             console.print(_line(words, widths, verdict=row.verdict), soft_wrap=True)
         _print_grid(console, [("because", note.text) for note in cell.reasons])
-
-
-def _shared_notes(comparison: Comparison) -> list[tuple[str, str]]:
-    """Return the notes, each once, with the number of cells that it is of."""
-    counts = Counter(note.text for cell in comparison.cells for note in cell.notes)
-    whole = sum(cell.state not in ("missing", "extra") for cell in comparison.cells)
-    return [
-        ("note", words if count == whole else f"{words} ({count} of {whole} cells)")
-        for words, count in counts.items()
-    ]
 
 
 def _print_grid(console: Console, pairs: Sequence[tuple[str, str]]) -> None:

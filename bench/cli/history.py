@@ -98,8 +98,8 @@ def command(
         tool=Tool(version=__version__, commit=harness_commit(), python=platform.python_version()),
         created_at=datetime.fromtimestamp(time.time(), UTC),
     )
-    for target in places:
-        content = render(found, target.suffix).encode()
+    contents = [render(found, target.suffix).encode() for target in places]
+    for target, content in zip(places, contents, strict=True):
         files = DirectoryFiles(str(target.parent))
         files.write_atomic(target.name, content, existing="replace")
     if as_json:
@@ -123,7 +123,7 @@ def _show(found: History, places: list[str]) -> None:
         line = Text(f"  {METRIC_LABELS[series.metric]:<10}  ")
         line += text(f"{series.verdict:<12}", style=STYLES[series.verdict])
         values = [point.estimate.estimate for point in series.points]
-        line += text(f"  {shown(series, values[-1]):>10}  {_spark(values)}  {len(values)} runs")
+        line += text(f"  {shown(series, values[-1]):>10}  {_spark(values)}  n = {len(values)}")
         console.print(line, soft_wrap=True)
         _show_changes(found, series, console)
         if series.reason:

@@ -13,6 +13,7 @@ from bench.report.comparison_rows import (
     facts,
     meant_differences,
     rules,
+    shared_notes,
 )
 
 __all__ = ["comparison_markdown"]
@@ -35,8 +36,9 @@ MAX_ROWS = 200
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return a comparison as GitHub and GitLab render it."""
-    lines = [f"### {MARKS[comparison.overall.verdict]}", ""]
-    lines += [safe(comparison.overall.sentence) + ".", ""]
+    verdict, _, finding = comparison.overall.sentence.partition(": ")
+    mark = MARKS[comparison.overall.verdict].partition(" ")[0]
+    lines = [f"### {mark} {safe(verdict).capitalize()}: {safe(finding)}", ""]
     for banner in banners(comparison):
         lines += [f"> **{safe(banner)}**", ""]
     lines += _table(comparison)
@@ -84,17 +86,16 @@ def _words(row: Row) -> str:
 
 
 def _remarks(comparison: Comparison) -> list[str]:
-    """Return reasons and notes; one that several cells share stands once."""
-    known: dict[tuple[str, str], list[str]] = {}
-    for cell in comparison.cells:
-        for kind, notes in (("reason", cell.reasons), ("note", cell.notes)):
-            for note in notes:
-                known.setdefault((kind, note.text), []).append(cell.label)
-    lines = []
-    for (kind, words), labels in known.items():
-        where = labels[0] if len(labels) == 1 else f"{len(labels)} cells"
-        lead = f"**{safe(where)}**" if kind == "reason" else safe(where)
-        lines.append(f"- {lead}: {safe(words)}")
+    """Return reasons by cell, then notes; one that several cells share stands once."""
+    lines = [
+        f"- **{safe(cell.label)}**: {safe(note.text)}"
+        for cell in comparison.cells
+        for note in cell.reasons
+    ]
+    lines += [
+        f"- {safe(words)}" + (f" ({where})" if where else "")
+        for words, where in shared_notes(comparison)
+    ]
     return [*lines, ""] if lines else []
 
 

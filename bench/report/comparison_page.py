@@ -12,6 +12,7 @@ from bench.report.comparison_rows import (
     facts,
     meant_differences,
     rules,
+    shared_notes,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def comparison_page(comparison: Comparison) -> str:
             banners=banners(comparison),
             facts=facts(comparison),
             rules=rules(comparison),
+            notes=shared_notes(comparison),
             differing=meant_differences(comparison),
             forest=forest_chart(comparison, most=MAX_DRAWN),
             dots=sides_chart(comparison, most=MAX_DOTS),

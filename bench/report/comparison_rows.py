@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from bench.analysis.comparison.words import (
     shown_value,
 )
 
-__all__ = ["Row", "banners", "cell_rows", "facts", "meant_differences", "rules"]
+__all__ = ["Row", "banners", "cell_rows", "facts", "meant_differences", "rules", "shared_notes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,16 @@ def meant_differences(comparison: Comparison) -> list[tuple[str, str, str, str]]
         if d.across is not None
     }
     return sorted((str(name), path, one, other) for name, path, one, other in found)
+
+
+def shared_notes(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return the notes, each once: words, and of how many cells where it is not of all."""
+    counts = Counter(note.text for cell in comparison.cells for note in cell.notes)
+    whole = sum(cell.state not in ("missing", "extra") for cell in comparison.cells)
+    return [
+        (words, "" if count == whole else f"{count} of {whole} cells")
+        for words, count in counts.items()
+    ]
 
 
 def _side(comparison: Comparison, which: str) -> str:

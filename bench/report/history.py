@@ -16,6 +16,8 @@ from bench.policy.markdown import safe
 __all__ = ["FORMATS", "ChangeRow", "change_rows", "environment_words", "render", "shown"]
 
 MAX_DRAWN = 40
+MIN_DRAWN = 3
+"""Runs of which a chart says more than the table."""
 MAX_DIFFERENCES = 6
 
 
@@ -144,19 +146,25 @@ def _markdown(history: History) -> str:
 
 def _html(history: History) -> str:
     from bench.report.comparison_page import environment
-    from bench.report.history_chart import series_chart
 
     cells: dict[str, list[Series]] = {}
     for series in history.series:
         cells.setdefault(series.label, []).append(series)
     drawn = [
-        (label, some, series_chart(some, name=f"cell{number}") if number < MAX_DRAWN else "")
-        for number, (label, some) in enumerate(cells.items())
+        (label, some, _drawing(some, number)) for number, (label, some) in enumerate(cells.items())
     ]
     template = environment().get_template("history.html.j2")
     return template.render(
         history=history, cells=drawn, rows=[*change_rows(history)], shown=shown, most=MAX_DRAWN
     )
+
+
+def _drawing(series: Sequence[Series], number: int) -> str:
+    from bench.report.history_chart import series_chart
+
+    if number >= MAX_DRAWN or len(series[0].points) < MIN_DRAWN:
+        return ""
+    return series_chart(series, name=f"cell{number}")
 
 
 FORMATS: Mapping[str, Callable[[History], str]] = {
