@@ -151,12 +151,9 @@ def history(
             left_out.append(Note(code="unusable", text=f"run {given.run.id} {why}"))
         else:
             cells.setdefault(_identity(given), []).append(given)
-    series = [
-        one
-        for name in sorted(cells)
-        for metric in METRICS
-        if metric.name in DECIDING and (one := _series(cells[name], metric, parameters)) is not None
-    ]
+    grouped = [[*_all_series(cells[name], parameters)] for name in sorted(cells)]
+    grouped.sort(key=lambda some: min((ORDER.index(one.verdict) for one in some), default=0))
+    series = [one for some in grouped for one in some]
     return History(
         created_at=created_at.astimezone(UTC).isoformat(timespec="seconds"),
         tool=tool,
@@ -202,6 +199,13 @@ def _identity(given: GivenRun) -> str:
         cache_label(counted(run.repeats)),
     ]
     return json.dumps(parts, sort_keys=True)
+
+
+def _all_series(runs: Sequence[GivenRun], parameters: HistoryParameters) -> Iterator[Series]:
+    for metric in METRICS:
+        found = _series(runs, metric, parameters) if metric.name in DECIDING else None
+        if found is not None:
+            yield found
 
 
 def _series(

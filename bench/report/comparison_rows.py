@@ -94,7 +94,7 @@ def rules(comparison: Comparison) -> str:
     )
     return (
         f"Rule {given.rule}: {what} ({margins}, {stall}). One-sided alpha {given.alpha:g}, Holm "
-        f"over the cells, for each figure by itself; intervals are two-sided "
+        f"over the cells; intervals are two-sided "
         f"{100 * given.confidence:g} %; n counts repeats, at least {given.min_repeats} a side."
     )
 

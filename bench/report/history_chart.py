@@ -54,7 +54,7 @@ def _panel(axes: Axes, series: Series) -> None:
             axes.vlines(position, low, high, color=RUNS, linewidth=1, alpha=0.45)
     axes.plot(range(len(values)), values, "o", color=RUNS, markersize=4, linestyle="none")
     edges = [0, *(change.index for change in series.changes), len(values)]
-    levels = [series.changes[0].before] if series.changes else []
+    levels = [series.changes[0].before if series.changes else sum(values) / len(values) / factor]
     levels += [change.after for change in series.changes]
     for start, end, level in zip(edges, edges[1:], levels, strict=False):
         axes.hlines(factor * level, start - 0.5, end - 0.5, color=INK, linewidth=1.4)

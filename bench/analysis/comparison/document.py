@@ -184,7 +184,8 @@ class MetricComparison(Part):
     """One-sided: that the candidate is no worse. Under the rule `approval`: no worse than by
     the margin."""
     p_worse_holm: float | None
-    """Adjusted over the cells of this comparison (Holm)."""
+    """Adjusted over all hypotheses of this comparison (Holm); of a cell whose throughput and stall
+    are one quantity, the larger p of the two stands for both."""
     p_better: float | None
     p_better_holm: float | None
     detectable: float | None

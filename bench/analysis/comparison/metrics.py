@@ -1,9 +1,9 @@
-"""Figures of paired cells, tested and judged as one family a metric."""
+"""Figures of paired cells, tested and judged together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,13 @@ from bench.analysis.comparison import sides, statistics
 from bench.analysis.comparison.document import MetricComparison, Parameters
 from bench.analysis.comparison.sides import METRICS, Measured, Metric
 from bench.analysis.comparison.statistics import Contrast
-from bench.analysis.comparison.verdicts import WORDS, Judged, judge
+from bench.analysis.comparison.verdicts import (
+    WORDS,
+    Judged,
+    judge,
+    num_hypotheses,
+    tied_figures,
+)
 from bench.analysis.intervals import interval, log_interval
 from bench.analysis.wording import percent
 
@@ -41,27 +47,22 @@ def compare_metrics(
 ) -> list[list[MetricComparison]]:
     """Return the compared figures of each cell.
 
-    Holm's correction runs over cells, for each metric by itself: of an accelerator that waits,
-    throughput and stall are one quantity seen twice, and counting it twice would cost power and
-    buy nothing (docs/compare.md).
-
     Args:
         cells: Baseline and candidate of every cell that can be compared.
         parameters: Of the comparison.
     """
+    entries = {
+        (index, metric.name): entry
+        for metric in METRICS
+        for index, (one, other) in enumerate(cells)
+        if (entry := _entry(index, metric, one, other, parameters)) is not None
+    }
+    judged, family = _family(entries, len(cells), parameters)
     found: list[list[MetricComparison]] = [[] for _ in cells]
-    for metric in METRICS:
-        entries = [
-            entry
-            for index, (one, other) in enumerate(cells)
-            if (entry := _entry(index, metric, one, other, parameters)) is not None
-        ]
-        for entry, judged in zip(entries, _family(entries, metric, parameters), strict=True):
-            baseline, candidate = cells[entry.cell]
-            noise = max(sides.noise(baseline), sides.noise(candidate))
-            found[entry.cell].append(
-                _compared(entry, judged, parameters, noise=noise, family=len(entries))
-            )
+    for (index, name), entry in entries.items():
+        noise = max(sides.noise(side) for side in cells[index])
+        verdict = judged.get((index, name))
+        found[index].append(_compared(entry, verdict, parameters, noise=noise, family=family))
     return found
 
 
@@ -89,23 +90,36 @@ def _entry(
 
 
 def _family(
-    entries: Sequence[Entry], metric: Metric, parameters: Parameters
-) -> list[Judged | None]:
-    """Return the verdicts of one metric over all cells; None for figures that inform."""
-    margin = _margin(metric, parameters)
-    if margin is None or not entries:
-        return [None] * len(entries)
-    joined = Contrast(
-        *(
-            np.array([float(getattr(entry.contrast, name)) for entry in entries])
-            for name in ("harm", "error", "freedom", "deviation")
+    entries: Mapping[tuple[int, str], Entry], num_cells: int, parameters: Parameters
+) -> tuple[dict[tuple[int, str], Judged], int]:
+    """Return the verdicts of the figures that decide, and how many hypotheses there are."""
+    figures = []
+    for name in DECIDING:
+        known = [entries.get((index, name)) for index in range(num_cells)]
+        margin = _margin(next(m for m in METRICS if m.name == name), parameters)
+        columns = (
+            [float(getattr(entry.contrast, field)) if entry else math.nan for entry in known]
+            for field in ("harm", "error", "freedom", "deviation")
         )
-    )
-    judged = judge(joined, margin=margin, rule=parameters.rule, alpha=parameters.alpha)
-    return [
-        Judged(*(getattr(judged, name)[i] for name in Judged.__dataclass_fields__))
-        for i in range(len(entries))
-    ]
+        figures.append((Contrast(*map(np.array, columns)), margin or 0.0))
+    tied = np.array([_tied(entries, index) for index in range(num_cells)], dtype=bool)
+    judged = judge(figures, rule=parameters.rule, tied=tied, alpha=parameters.alpha)
+    fields = Judged.__dataclass_fields__
+    verdicts = {
+        (index, name): Judged(*(getattr(one, field)[index] for field in fields))
+        for name, one in zip(DECIDING, judged, strict=True)
+        for index in range(num_cells)
+        if (index, name) in entries
+    }
+    return verdicts, num_hypotheses(figures, tied=tied)
+
+
+def _tied(entries: Mapping[tuple[int, str], Entry], index: int) -> bool:
+    rates, stalls = (entries.get((index, name)) for name in DECIDING)
+    if rates is None or stalls is None:
+        return False
+    logs = [np.log(values) for values in (rates.baseline, rates.candidate)]
+    return bool(tied_figures(logs, [stalls.baseline, stalls.candidate]))
 
 
 def _margin(metric: Metric, parameters: Parameters) -> float | None:
@@ -198,7 +212,7 @@ def _decided(
 
 
 def _detectable(contrast: Contrast, parameters: Parameters, *, margin: float, family: int) -> float:
-    """Return the least harm in one cell alone that is found: Holm's first step is alpha / cells."""
+    """Return the least harm that one cell alone shows: Holm's first step is alpha / family."""
     alpha = parameters.alpha / family
     if parameters.rule == "approval":  # the whole interval has to lie beyond the margin
         return margin + float(statistics.detectable(contrast, alpha=alpha, floor=0.0))

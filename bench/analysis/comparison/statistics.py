@@ -126,6 +126,8 @@ def p_below(contrast: Contrast, *, bound: float = 0.0) -> Floats:
 def holm(p: npt.ArrayLike) -> Floats:
     """Return p adjusted for a family along the last axis; nan is not in the family."""
     raw = _floats(p)
+    if raw.ndim == 0:
+        return raw  # a family of one
     size = np.sum(~np.isnan(raw), axis=-1, keepdims=True)
     order = np.argsort(raw, axis=-1)  # nan last
     factors = np.maximum(size - np.arange(raw.shape[-1]), 0)
