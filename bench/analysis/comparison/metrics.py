@@ -213,10 +213,11 @@ def _decided(
 
 def _detectable(contrast: Contrast, parameters: Parameters, *, margin: float, family: int) -> float:
     """Return the least harm that one cell alone shows: Holm's first step is alpha / family."""
+    error, freedom = float(contrast.error), float(contrast.freedom)
     alpha = parameters.alpha / family
     if parameters.rule == "approval":  # the whole interval has to lie beyond the margin
-        return margin + float(statistics.detectable(contrast, alpha=alpha, floor=0.0))
-    return float(statistics.detectable(contrast, alpha=alpha, floor=margin))
+        return margin + statistics.detectable(error, freedom, alpha=alpha, floor=0.0)
+    return statistics.detectable(error, freedom, alpha=alpha, floor=margin)
 
 
 def _undecidable(entry: Entry, parameters: Parameters, *, noise: float) -> str:

@@ -37,6 +37,8 @@ NO_SPREAD = 1e-9
 """Standard errors below it, of logarithms or of ratios, are rounding and no spread at all."""
 
 POWER = 0.8
+NODES = 400
+BISECTIONS = 40
 MAX_REPEATS = 1000
 """More a side are not asked for: the answer is then a quieter set-up, not patience."""
 
@@ -138,24 +140,37 @@ def holm(p: npt.ArrayLike) -> Floats:
     return np.where(np.isnan(raw), np.nan, adjusted)
 
 
-def detectable(contrast: Contrast, *, alpha: float, floor: float, power: float = POWER) -> Floats:
-    """Return the least true harm that is called so with probability `power`.
+def detectable(
+    error: float, freedom: float, *, alpha: float, floor: float, power: float = POWER
+) -> float:
+    """Return the least true harm that is called so with probability `power`; nan without a test.
 
-    Two conditions have to hold: significance at `alpha`, and an estimate above `floor`. Both
-    hang on one estimate, so the harder one decides.
+    Two conditions have to hold at once: significance at `alpha`, and an estimate above `floor`.
+    The estimate is normal around the truth, its error's square chi squared over its degrees of
+    freedom; the probability is the integral over the error, and is solved for the truth.
 
     Args:
-        contrast: What was found; its error stands for the true one.
+        error: Standard error; the estimate stands for the true one.
+        freedom: Its degrees of freedom.
         alpha: One-sided.
         floor: Estimates up to it are no change of note; 0 where significance alone decides.
         power: Probability of finding it.
     """
-    from scipy.special import nctdtrinc
+    from scipy.special import chdtri, ndtr, ndtri
 
-    critical = _quantile(contrast.freedom, 1 - alpha)
-    by_test = _floats(nctdtrinc(contrast.freedom, 1 - power, critical)) * contrast.error
-    by_size = floor + _quantile(contrast.freedom, power) * contrast.error
-    return np.maximum(by_test, by_size)
+    if not (error > 0 and freedom > 0):
+        return float("nan")
+    shares = (np.arange(NODES) + 0.5) / NODES
+    errors = error * np.sqrt(_floats(chdtri(freedom, shares)) / freedom)
+    least = np.maximum(_quantile(freedom, 1 - alpha) * errors, floor)
+    low, high = 0.0, float(least.max()) - error * float(ndtri((1 - power) / 2))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if float(ndtr((middle - least) / error).mean()) < power:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def repeats_needed(
