@@ -6,6 +6,8 @@ a history lists it and goes on.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -80,6 +82,11 @@ def gather(name: str, *, results: str) -> Gathered:
         ResultsError: There is no such run, or none at all.
         DocumentError: Documents are damaged, edited or of another version; all of them.
     """
+    with _collector_paused():
+        return _gather_all(name, results)
+
+
+def _gather_all(name: str, results: str) -> Gathered:
     parts = [name] if _is_place(name) else [part for part in name.split(",") if part]
     if not parts:
         raise ResultsError(repr(name), "names no run", "give a run, a directory or a baseline")
@@ -102,8 +109,11 @@ def gather_directory(place: str) -> Gathered:
     Raises:
         ResultsError: It is missing, or cannot be read.
     """
-    if "://" in place:
-        return _from_url(place)
+    with _collector_paused():
+        return _from_url(place) if "://" in place else _from_directory(place)
+
+
+def _from_directory(place: str) -> Gathered:
     if not os.path.isdir(place):
         raise ResultsError(place, "is no directory", "give the directory of stored runs")
     runs, problems = [], []
@@ -113,6 +123,18 @@ def gather_directory(place: str) -> Gathered:
         except ResultsError as error:
             problems.append(str(error))
     return Gathered(place, _once(runs), tuple(problems))
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Read without looking for cycles, of which documents have none: it takes half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _is_place(name: str) -> bool:
