@@ -122,7 +122,9 @@ class Sample:
     reader_pss_bytes: int
 
 
-def plan(files: Files, *, batch: int, passes: int) -> Iterator[PlannedStep]:
+def plan(
+    files: Files, *, batch: int, passes: int, block_bytes: int = BLOCK_BYTES
+) -> Iterator[PlannedStep]:
     """Yield steps of `batch` files each."""
     step = 0
     sizes = np.array(files.sizes, np.int64)
@@ -130,7 +132,7 @@ def plan(files: Files, *, batch: int, passes: int) -> Iterator[PlannedStep]:
         for first in range(0, len(sizes), batch):
             index = np.arange(first, min(first + batch, len(sizes)))
             rows = np.stack([index, np.zeros_like(index), sizes[index]], axis=1)
-            pieces = plan_pieces(rows, np.ones(len(index), np.int64), block_bytes=BLOCK_BYTES)
+            pieces = plan_pieces(rows, np.ones(len(index), np.int64), block_bytes=block_bytes)
             yield PlannedStep(step, epoch, len(index), int(rows[:, 2].sum()), pieces)
             step += 1
 
@@ -139,7 +141,6 @@ def read_all(
     files: Files, *, mode: str, threads: int, slots: int, batch: int = 1, passes: int = 1
 ) -> Sample:
     """Read every file `passes` times through the whole loader."""
-    ring = Ring(slots, BLOCK_BYTES)
     names = np.array([name.encode() for name in files.names])
     table_fd, sizes_at, width = make_file_table(names, np.array(files.sizes, np.int64))
     settings = {
@@ -147,6 +148,24 @@ def read_all(
         "name_width": width, "mode": mode, "align_bytes": 512,
     }  # fmt: skip
     source = SourceConfig("posix", settings, (table_fd,))
+    try:
+        return drive(source, files, threads=threads, slots=slots, batch=batch, passes=passes)
+    finally:
+        os.close(table_fd)
+
+
+def drive(
+    source: SourceConfig,
+    files: Files,
+    *,
+    threads: int,
+    slots: int,
+    batch: int = 1,
+    passes: int = 1,
+    block_bytes: int = BLOCK_BYTES,
+) -> Sample:
+    """Read every file `passes` times from a source, through the whole loader."""
+    ring = Ring(slots, block_bytes)
     pool = ReaderPool(ring, source, num_processes=2, num_threads=threads)
     device = NullDevice()
 
@@ -162,7 +181,7 @@ def read_all(
             cpu = time.process_time() + pool.cpu_seconds()
             begin = time.perf_counter_ns()
             result = pipeline.run(
-                plan(files, batch=batch, passes=passes),
+                plan(files, batch=batch, passes=passes, block_bytes=block_bytes),
                 start_ns=begin, limits=Limits(), progress=lambda _: None,
             )  # fmt: skip
             seconds = (time.perf_counter_ns() - begin) / 1e9
@@ -172,7 +191,6 @@ def read_all(
     finally:
         pool.close()
         device.close()
-        os.close(table_fd)
     share = ring.num_bytes // (1 + len(readers))
     return Sample(
         result.bytes_read / seconds,

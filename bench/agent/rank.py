@@ -21,17 +21,18 @@ from typing import Any
 
 from bench.agent.events import phase_event, progress_event, send
 from bench.agent.hub import HubClient
-from bench.agent.planning import plan_steps
+from bench.agent.planning import plan_steps, repeat_seed
 from bench.agent.replay import REPLAY_STEP_SECONDS, copy_rate, replay_steps
-from bench.agent.source import open_source
+from bench.agent.source import object_source, open_source
 from bench.dataset.manifest import Manifest
+from bench.dataset.objects import load_manifest
 from bench.device.base import Device
 from bench.device.select import open_device
 from bench.errors import BenchError, DatasetError, Interrupted
 from bench.loader.phase import Limits, PhaseResult
 from bench.loader.pipeline import Pipeline
 from bench.loader.planner import PlannedStep, largest_batch_bytes
-from bench.loader.pool import ReaderPool, read_failure
+from bench.loader.pool import ReaderPool, SourceConfig, read_failure
 from bench.loader.recorder import PieceRecorder, StepRecorder
 from bench.loader.ring import Ring
 from bench.loader.wire import Completion
@@ -39,6 +40,8 @@ from bench.measure.cgroup import throttled_seconds
 from bench.measure.pagecache import evict, probe, warm
 from bench.measure.process import ProcessMeter
 from bench.spec.plan import Plan
+from bench.storage.object.access import Access, open_access
+from bench.storage.object.store import ObjectStore
 
 __all__ = ["RankJob", "run_rank"]
 
@@ -101,23 +104,35 @@ class _Clock:
             send(phase_event(phase))
 
 
-def open_manifest(plan: Plan, job: RankJob) -> tuple[Path | None, Manifest]:
-    """Return the data set's directory and manifest, checked against the plan.
+def open_manifest(
+    plan: Plan, job: RankJob, access: Access | None = None
+) -> tuple[Path | None, Manifest]:
+    """Return the data set's directory (of files) and manifest, checked against the plan.
 
     Raises:
         DatasetError: It is another data set than the one planned for.
     """
     if plan.storage.simulated is not None:
         return None, Manifest.synthetic(plan.workload_name, plan.workload.dataset)
-    directory = Path(job.data_root) / plan.dataset.directory
-    manifest = Manifest.load(directory)
+    directory = Path(job.data_root) / plan.dataset.directory if access is None else None
+    if directory is not None:
+        manifest = Manifest.load(directory)
+    elif access is not None:
+        manifest = load_manifest(ObjectStore(access), plan.dataset.directory)
     if manifest.digest != plan.dataset.manifest_digest:
         raise DatasetError(
-            str(directory),
+            str(directory or plan.dataset.directory),
             "the manifest is not the one that the run was planned with",
             "do not change a data set under a run; run again",
         )
     return directory, manifest
+
+
+def _open_access(plan: Plan) -> Access | None:
+    target, io = plan.storage.object, plan.storage.io
+    if target is None:
+        return None
+    return open_access(target, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts)
 
 
 def run_rank(plan: Plan, job: RankJob) -> None:
@@ -129,18 +144,30 @@ def run_rank(plan: Plan, job: RankJob) -> None:
     clock = _Clock()
     clock.enter("start-up")
     scratch = Path(job.scratch)
-    directory, manifest = open_manifest(plan, job)
+    access = _open_access(plan)
+    directory, manifest = open_manifest(plan, job, access)
     with contextlib.ExitStack() as stack:
         hub = HubClient(socket.socket(fileno=job.hub_fd), rank=job.rank, same_clock=job.same_clock)
         stack.callback(hub.close)
         ring = Ring(plan.num_slots, plan.storage.io.block_bytes)
-        source = open_source(
-            plan.storage,
-            directory=directory,
-            manifest=manifest,
-            align_bytes=job.align_bytes,
-            simulated_fd=job.simulated_fd,
-        )
+        if access is not None:
+            objects = object_source(
+                plan.storage,
+                access,
+                directory=plan.dataset.directory,
+                manifest=manifest,
+                seed=repeat_seed(plan, job.repeat) + job.rank,
+            )
+            stack.callback(objects.close)
+            source = SourceConfig("object", objects.settings, objects.fds)
+        else:
+            source = open_source(
+                plan.storage,
+                directory=directory,
+                manifest=manifest,
+                align_bytes=job.align_bytes,
+                simulated_fd=job.simulated_fd,
+            )
         pool = ReaderPool(
             ring,
             source,
@@ -293,6 +320,7 @@ class _Rank:
     def _measure(self, start_ns: int, plan: Iterator[PlannedStep]) -> PhaseResult:
         limits = Limits(
             max_seconds=self.plan.settings.max_seconds,
+            bytes_per_second=self.plan.rank_bytes_per_second_limit,
             drain_epochs=self.plan.workload.access.drain,
             control_fd=self.job.control_fd,
         )

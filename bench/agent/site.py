@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
 from bench.measure.host import HostFacts, host_facts
 from bench.measure.mounts import MountFacts, mount_facts
 from bench.measure.volume import volume_facts
 from bench.spec.documents import StorageSpec
+from bench.storage.object.access import open_access
+from bench.storage.object.engines.target import engine_version
+from bench.storage.object.preflight import object_facts
+from bench.storage.object.store import ObjectStore
 from bench.storage.probe import check_mode
 
-__all__ = ["LocalSite", "Site", "open_site", "storage_facts"]
+__all__ = ["LocalSite", "Site", "open_site", "open_store", "storage_facts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +63,59 @@ def storage_facts(root: Path | None) -> tuple[MountFacts | None, dict[str, Any]]
     return mount_facts(str(root)), volume_facts(str(root))
 
 
-def open_site(storage: StorageSpec, root: Path | None) -> tuple[LocalSite, Site]:
+def open_store(storage: StorageSpec) -> ObjectStore | None:
+    """Return the objects of an object target; None for another one.
+
+    Raises:
+        TargetError: There are no credentials for it, or the configuration is wrong.
+        UsageError: Its engine is not installed.
+    """
+    if storage.object is None:
+        return None
+    io = storage.io
+    if io.engine not in ("posix", "http") and engine_version(io.engine) is None:
+        raise UsageError(
+            "storage.io.engine",
+            f"{io.engine} is not installed",
+            "install the extra `engines` (pip install 'bench[engines]'), or use http",
+        )
+    return ObjectStore(
+        open_access(
+            storage.object, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
+        )
+    )
+
+
+def open_site(
+    storage: StorageSpec,
+    root: Path | None,
+    store: ObjectStore | None = None,
+    *,
+    sample: Path | None = None,
+) -> tuple[LocalSite, Site]:
     """Try the target and gather facts of the machine.
 
     Args:
         storage: The target.
         root: Directory for data sets; None for targets without one.
+        store: Of an object target, from `open_store`; opened here where it is None.
+        sample: A file of the data set, to try the read mode on where `root` is read-only.
 
     Raises:
         TargetError: The target refuses how it is to be read.
     """
     align = 1
+    store = store or open_store(storage)
+    if store is not None:
+        io = storage.io
+        found = object_facts(
+            store.access, timeout_seconds=io.timeout_seconds, max_attempts=io.max_attempts
+        )
+        found["engine_version"] = engine_version(io.engine) or "bench"
+        return LocalSite("", align), Site(host_facts(), None, found)
     if root is not None:
         mount = mount_facts(str(root))
         fs_type = mount.fs_type if mount is not None else "unknown"
-        align = check_mode(root, storage.io.mode, fs_type=fs_type).offset_bytes
+        align = check_mode(root, storage.io.mode, fs_type=fs_type, sample=sample).offset_bytes
     mount, facts = storage_facts(root)
     return LocalSite(str(root or ""), align), Site(host_facts(), mount, facts)

@@ -7,8 +7,10 @@ from pathlib import Path
 from bench.dataset.manifest import Manifest
 from bench.loader.pool import SourceConfig, make_file_table
 from bench.spec.documents import StorageSpec
+from bench.storage.object.access import Access
+from bench.storage.object.source import ObjectSource
 
-__all__ = ["open_source"]
+__all__ = ["object_source", "open_source"]
 
 
 def open_source(
@@ -43,4 +45,27 @@ def open_source(
             "align_bytes": align_bytes,
         },
         (table_fd,),
+    )
+
+
+def object_source(
+    storage: StorageSpec, access: Access, *, directory: str, manifest: Manifest, seed: int
+) -> ObjectSource:
+    """Return the objects of a data set as readers get them; the caller closes it.
+
+    Args:
+        storage: Resolved target.
+        access: To its bucket.
+        directory: Name of the data set below the target's prefix.
+        manifest: Of the data set.
+        seed: Of the jitter of retries.
+    """
+    return ObjectSource(
+        access,
+        storage.io,
+        prefix=access.place.key(directory) + "/",
+        names=manifest.names,
+        sizes=manifest.size_bytes,
+        etags=manifest.etags,
+        seed=seed,
     )

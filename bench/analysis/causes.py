@@ -15,6 +15,7 @@ CAUSE_LABELS: Mapping[str, str] = {
     "storage_first_byte": "storage: first byte",
     "storage_read": "storage: read",
     "ring_full": "ring full",
+    "rate_limit": "our own rate limit",
     "reader_idle": "idle reader",
     "decode": "decode",
     "client_cpu": "CPU inside reads",
@@ -29,6 +30,7 @@ CAUSE_LABELS: Mapping[str, str] = {
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "storage": ("storage_open", "storage_first_byte", "storage_read"),
     "the loader's ring": ("ring_full",),
+    "the rate limit of the run": ("rate_limit",),
     "the harness": ("reader_idle", "handoff"),
     "the host's CPU": ("decode", "client_cpu", "run_delay"),
     "the link to the accelerator": ("h2d",),

@@ -24,6 +24,9 @@ __all__ = ["VERBS", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("bench.cli.run", "Measure a workload on a storage target: the main job."),
     "prepare": ("bench.cli.prepare", "Make or verify the data set that a run would use."),
+    "scan": ("bench.cli.scan", "Turn an existing data set into a workload file."),
+    "attach": ("bench.cli.attach", "Go on with a run on a cluster whose launcher died."),
+    "clean": ("bench.cli.clean", "Remove what runs have left in a cluster."),
     "ls": ("bench.cli.ls", "List the runs that are stored."),
     "report": ("bench.cli.report", "Write the one-page HTML report of a stored run."),
     "compare": ("bench.cli.compare", "Compare stored runs; say what regressed and what did not."),

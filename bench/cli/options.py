@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from bench.agent.site import LocalSite, Site, open_site
+from bench.agent.site import LocalSite, Site, open_site, open_store
 from bench.errors import UsageError
 from bench.launch.resolve import Cell, resolve_cell, target_root
 from bench.spec.division import division
@@ -17,14 +17,22 @@ from bench.spec.documents import StorageTarget
 from bench.spec.load import load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
+from bench.storage.object.store import ObjectStore
 
 __all__ = ["Request", "cell_options", "read_request"]
 
 Command = Callable[..., Any]
 
+ENGINES = ("http", "boto3", "obstore", "s3torchconnector", "s3fs")
 
-def cell_options(command: Command) -> Command:
-    """Add the arguments and options that describe a cell."""
+
+def cell_options(command: Command, *, many_targets: bool = False) -> Command:
+    """Add the arguments and options that describe a cell.
+
+    Args:
+        command: Takes them.
+        many_targets: -s may be repeated; `storage` is a tuple then.
+    """
     overrides = click.option(
         "--set",
         "overrides",
@@ -34,10 +42,17 @@ def cell_options(command: Command) -> Command:
     )
     decorators = (
         click.argument("workload"),
-        click.option("-s", "--storage", required=True, help="Storage target: name or file."),
+        click.option(
+            "-s",
+            "--storage",
+            required=True,
+            multiple=many_targets,
+            help="Storage target: name or file.",
+        ),
         click.option("-a", "--accelerator", help="Accelerator of the workload, or none."),
         click.option("--nodes", type=int, help="Nodes that measure together."),
         click.option("--gpus-per-node", type=int, help="Accelerators on each node."),
+        click.option("--engine", type=click.Choice(ENGINES), help="Client of an object store."),
         click.option("--dataset-size", help="Scale the number of files to this size."),
         overrides,
     )
@@ -52,13 +67,15 @@ class Request:
 
     Attributes:
         cell: Workload, target and settings.
-        root: Directory for data sets; None for a simulated target.
+        root: Directory for data sets; None for a target that is none.
+        store: Objects below the target's prefix; None for a target that is none.
         division: Certified or exploratory.
         overrides: As given.
     """
 
     cell: Cell
     root: Path | None
+    store: ObjectStore | None
     division: Literal["certified", "exploratory"]
     overrides: tuple[str, ...]
     local: LocalSite
@@ -85,6 +102,7 @@ def read_request(
     workload: str,
     storage: str,
     overrides: tuple[str, ...],
+    engine: str | None = None,
     **settings: Any,
 ) -> Request:
     """Load the documents, apply overrides and check that the cell can be measured here.
@@ -93,11 +111,14 @@ def read_request(
         workload: Name or file.
         storage: Name or file.
         overrides: --set options.
+        engine: --engine, short for --set storage.io.engine.
         settings: Plan settings by name; None for not given.
 
     Raises:
         UsageError: Something is wrong with what the user wrote.
     """
+    if engine is not None:
+        overrides = (*overrides, f"storage.io.engine={engine}")
     declared_workload, declared_storage = load_workload(workload), load_storage(storage)
     wanted = load_workload(workload, overrides=overrides)
     plan: PlanSettings = plan_settings(overrides, **settings)
@@ -106,10 +127,6 @@ def read_request(
     ):
         plan = plan.model_copy(update={"accelerator": min(wanted.spec.accelerators)})
     target = load_storage(storage, overrides=overrides)
-    if target.spec.directory is not None and target.spec.io.engine != "posix":
-        raise UsageError(
-            "storage.io.engine", f"{target.spec.io.engine!r} cannot read files", "use posix"
-        )
     if plan.nodes > 1:
         raise UsageError(
             "--nodes",
@@ -117,7 +134,8 @@ def read_request(
             "use --gpus-per-node on this machine",
         )
     root = _make_root(target)
-    local, site = open_site(target.spec, root)
+    store = open_store(target.spec)
+    local, site = open_site(target.spec, root, store)
     direct = target.spec.io.mode == "direct" or root is None or plan.cache != "cold"
     memory_fs = site.mount is not None and site.mount.fs_type in ("tmpfs", "ramfs")
     usable = site.host.usable_memory_bytes
@@ -131,6 +149,7 @@ def read_request(
     return Request(
         cell=cell,
         root=root,
+        store=store,
         division=division(
             declared_workload=declared_workload,
             workload=wanted,

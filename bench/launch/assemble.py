@@ -12,7 +12,7 @@ from bench.agent.site import Site
 from bench.errors import ResultsError
 from bench.measure import guards
 from bench.measure.accounts import Accounts
-from bench.measure.cache import CacheEvidence, judge_cache
+from bench.measure.cache import CacheEvidence, judge_cache, object_cache
 from bench.measure.mounts import Proof, proof_of
 from bench.measure.pagecache import Probes
 from bench.measure.summary import late_ns
@@ -32,9 +32,25 @@ NOT_MEASURED = {
 LATER_GUARDS = ("stationarity", "first_touch", "canary", "clock_steps", "loader_ceiling")
 
 
+def _probes(outcome: RepeatOutcome) -> dict[str, Any] | None:
+    """Return what probing found on all nodes together."""
+    found = [p for result in outcome.ranks.values() if (p := result.get("cache")) is not None]
+    if not found:
+        return None
+    sums = {key: sum(p[key] for p in found) for key in ("num_files", "num_probes", "num_hits")}
+    return sums | {"supported": all(p["supported"] for p in found)}
+
+
 def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> schema.Cache | None:
     if plan.storage.simulated is not None:
         return None
+    if plan.storage.object is not None:
+        return object_cache(
+            requested=plan.settings.cache,
+            transferred_bytes=fields["bytes_transferred"],
+            dataset_bytes=plan.dataset.total_bytes,
+            tiers=plan.storage.cache_tiers,
+        )
     evidence = CacheEvidence(
         mount=site.mount,
         mode=plan.storage.io.mode,
@@ -48,18 +64,19 @@ def _cache(plan: Plan, site: Site, fields: Mapping[str, Any], probes: Any) -> sc
     return judge_cache(evidence, tiers=plan.storage.cache_tiers)
 
 
-def _host(ranks: list[RankData], site: Site, fields: Mapping[str, Any]) -> schema.Host:
+def _host(plan: Plan, ranks: list[RankData], site: Site, fields: Mapping[str, Any]) -> schema.Host:
     results = [data.result for data in ranks]
     cpu = sum(result["cpu_seconds"] for result in results)
     device_cpu = sum(result["device_cpu_seconds"] for result in results)
     gigabytes = fields["bytes_read"] / 1e9
     wall = fields["duration_seconds"]
+    cpus = site.host.usable_cpus * plan.settings.nodes
     throttled = [r["throttled_seconds"] for r in results if r["throttled_seconds"] is not None]
     return schema.Host(
         cpu_seconds=cpu,
         cpu_seconds_per_gb=cpu / gigabytes if gigabytes else 0.0,
         device_cpu_seconds=device_cpu,
-        cpu_utilization=(cpu + device_cpu) / (wall * site.host.usable_cpus) if wall else None,
+        cpu_utilization=(cpu + device_cpu) / (wall * cpus) if wall else None,
         throttled_seconds=max(throttled) if throttled else None,
         memory_peak_bytes=max(
             sum(size for size in result["pss_bytes"].values() if size is not None)
@@ -93,7 +110,7 @@ def _guards(
             mode=plan.storage.io.mode,
             proof=proof,
         ),
-        guards.errors_guard(fields["errors"]),
+        guards.errors_guard(fields["errors"], wall_seconds=fields["duration_seconds"]),
         guards.cache_guard(cache, num_epochs=plan.workload.access.epochs),
         guards.short_guard(
             num_steps=fields["steps"],
@@ -101,13 +118,18 @@ def _guards(
             ring_bytes=plan.settings.ring_bytes,
         ),
         guards.memory_guard(
-            peak_bytes=host.memory_peak_bytes * len(ranks),
+            peak_bytes=host.memory_peak_bytes * plan.settings.gpus_per_node,
             limit_bytes=site.host.usable_memory_bytes,
         ),
         guards.throttling_guard(
             throttled_seconds=host.throttled_seconds, wall_seconds=fields["duration_seconds"]
         ),
     ]
+    if plan.storage.object is not None:
+        files = plan.dataset
+        found.append(
+            guards.prefixes_guard(num_prefixes=files.num_prefixes, num_files=files.num_files)
+        )
     if accounts is not None:
         total = accounts.total
         late = sum(
@@ -134,7 +156,13 @@ def _guards(
 
 
 def assemble_repeat(
-    plan: Plan, outcome: RepeatOutcome, scratch: Path, site: Site, *, index: int, started_at: str
+    plan: Plan,
+    outcome: RepeatOutcome,
+    scratch: Path,
+    site: Site | None,
+    *,
+    index: int,
+    started_at: str,
 ) -> tuple[schema.Repeat, RepeatTables | None]:
     """Return a repeat's document and tables, whatever its end was.
 
@@ -142,7 +170,8 @@ def assemble_repeat(
         plan: What was run.
         outcome: How the processes ended.
         scratch: Where they left their tables.
-        site: The machine and the target.
+        site: The machine and the target, of several nodes the first; None where no pod came
+            to say.
         index: Of the repeat.
         started_at: UTC, for a repeat that never came to measure.
     """
@@ -153,11 +182,11 @@ def assemble_repeat(
         ranks = [load_rank(scratch, r, result) for r, result in sorted(outcome.ranks.items())]
     except ResultsError as error:
         status, problem = "failed", problem or str(error)
-    if not ranks:
+    if not ranks or site is None:
         return _empty_repeat(index, status, problem, started_at), None
     fields, tables, accounts = collect_ranks(plan, ranks, index=index)
-    cache = _cache(plan, site, fields, outcome.ranks[min(outcome.ranks)].get("cache"))
-    host = _host(ranks, site, fields)
+    cache = _cache(plan, site, fields, _probes(outcome))
+    host = _host(plan, ranks, site, fields)
     # A stopped repeat ends in the middle of a step: its accounts cannot add up.
     found = _guards(plan, ranks, accounts, fields, cache, host, site) if status == "ok" else []
     failed = [f"{guard.name}: {guard.detail}" for guard in found if guard.status == "fail"]

@@ -53,6 +53,7 @@ def plan_summary(cell: Cell, plan: Plan | None, device: Mapping[str, Any]) -> di
         "repeats": settings.repeats,
         "max_steps": settings.max_steps,
         "max_seconds": settings.max_seconds,
+        "bytes_per_second_limit": settings.bytes_per_second_limit,
         "dataset_bytes": settings.dataset_bytes,
         "digest": plan.digest() if plan is not None else None,
         "overrides": list(plan.overrides) if plan is not None else [],
@@ -69,7 +70,7 @@ def run_status(campaign: Campaign) -> Literal["ok", "invalid", "failed", "interr
     return "failed" if "failed" in statuses else "invalid" if "invalid" in statuses else "ok"
 
 
-def run_document(
+def run_document(  # noqa: PLR0913 - the parts of one document
     cell: Cell,
     plan: Plan | None,
     campaign: Campaign,
@@ -80,6 +81,8 @@ def run_document(
     summary: Mapping[str, Interval],
     sentence: str,
     created_at: datetime,
+    image_digest: str | None = None,
+    cluster: Mapping[str, Any] | None = None,
 ) -> Run:
     """Return the document of a run, complete or not.
 
@@ -93,8 +96,15 @@ def run_document(
         summary: Estimates over repeats.
         sentence: The closing sentence.
         created_at: UTC.
+        image_digest: Of the pods; None outside a cluster.
+        cluster: What the cluster says of pods, nodes and volumes; None outside one.
     """
-    tool = Tool(version=__version__, commit=harness_commit(), python=site.host.python)
+    tool = Tool(
+        version=__version__,
+        commit=harness_commit(),
+        python=site.host.python,
+        image_digest=image_digest,
+    )
     identity: dict[str, Any] = {}
     if plan is not None:
         identity = fingerprint(
@@ -121,6 +131,7 @@ def run_document(
             **cell.target.spec.model_dump(mode="json", by_alias=True),
             "facts": dict(site.facts),
             "host": asdict(site.host),
+            **({"cluster": dict(cluster)} if cluster is not None else {}),
         },
         plan=plan_summary(cell, plan, campaign.device),
         dataset=dataset,

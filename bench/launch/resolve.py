@@ -13,6 +13,7 @@ from bench.dataset.manifest import Manifest
 from bench.dataset.order import check_partition
 from bench.dataset.shape import directory_name, scaled
 from bench.errors import UsageError
+from bench.launch.kubernetes.estimate import check_budget, estimate
 from bench.spec.documents import Dataset, StorageSpec, StorageTarget, Workload
 from bench.spec.plan import MAX_PLAN_BYTES, DatasetRef, Plan, PlanSettings
 from bench.storage.base import PAGE_BYTES
@@ -125,6 +126,22 @@ def effective_dataset(
     return dataset.model_copy(update={"samples": files * dataset.samples_per_file})
 
 
+def _engine(storage: StorageSpec) -> str:
+    """Return the client library that reads the target.
+
+    Raises:
+        UsageError: The one that is named cannot read it.
+    """
+    engine = storage.io.engine
+    if storage.object is None:
+        if engine != "posix" and storage.simulated is None:
+            raise UsageError("storage.io.engine", f"{engine!r} cannot read files", "use posix")
+        return engine
+    if engine == "posix":  # the default, which no object store knows
+        return "http"
+    return engine
+
+
 def resolve_cell(
     workload: Workload,
     target: StorageTarget,
@@ -153,7 +170,7 @@ def resolve_cell(
         workload, settings, num_ranks=num_ranks, cacheable_bytes=cacheable_bytes
     )
     spec = workload.spec.model_copy(update={"dataset": dataset})
-    io = target.spec.io.model_copy(update={"threads": num_threads})
+    io = target.spec.io.model_copy(update={"threads": num_threads, "engine": _engine(target.spec)})
     return Cell(
         workload.model_copy(update={"spec": spec}),
         target.model_copy(update={"spec": target.spec.model_copy(update={"io": io})}),
@@ -177,7 +194,8 @@ def build_plan(
     """Return the plan document of a run.
 
     Raises:
-        UsageError: The data set cannot be shared out over the ranks, or the plan is too large.
+        UsageError: The data set cannot be shared out over the ranks, the plan is too large, or
+            the run could read more than its budget.
     """
     workload = cell.workload.spec
     check_partition(
@@ -200,6 +218,7 @@ def build_plan(
                 num_files=len(manifest.size_bytes),
                 num_samples=int(manifest.num_samples.sum()),
                 total_bytes=manifest.total_bytes,
+                num_prefixes=manifest.num_prefixes,
                 manifest_digest="" if simulated else manifest.digest,
             ),
             "overrides": overrides,
@@ -212,21 +231,22 @@ def build_plan(
             f"the plan document has {size} bytes, more than {MAX_PLAN_BYTES}",
             "shorten descriptions and labels",
         )
+    check_budget(plan, estimate(plan))
     return plan
 
 
 def target_root(target: StorageTarget) -> Path | None:
-    """Return the directory that holds data sets on a local target; None for a simulated one.
+    """Return the directory that holds data sets on a local target; None where there is none.
 
     Raises:
         UsageError: The target is not one that the local launcher can read.
     """
     if target.spec.directory is not None:
         return Path(target.spec.directory.path).expanduser().resolve()
-    if target.spec.simulated is not None:
+    if target.spec.simulated is not None or target.spec.object is not None:
         return None
     raise UsageError(
         f"storage target {target.metadata.name}",
         f"is of kind {target.spec.kind}, which the local launcher cannot read",
-        "choose a directory or simulated target",
+        "choose a directory, object or simulated target",
     )

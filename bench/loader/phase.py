@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bench.loader.wire import Completion
+
 __all__ = ["RUN_AHEAD_STEPS", "Gate", "Limits", "PhaseResult", "Release", "Snapshot"]
 
 RUN_AHEAD_STEPS = 3
@@ -44,6 +46,8 @@ class Limits:
 
     max_seconds: float | None = None
     drain_epochs: bool = False
+    bytes_per_second: float | None = None
+    """Most bytes that this rank may ask for; None for no limit."""
     control_fd: int = -1
     """Polls readable (or hung up) when the launcher wants the rank to stop; -1 for none."""
 
@@ -75,8 +79,19 @@ class PhaseResult:
     retries: int = 0
     short_reads: int = 0
     fallback_reads: int = 0
+    slow_downs: int = 0
     end_ns: int = 0
     """Host clock when the device had finished the last step."""
     interrupted: bool = False
+    held_ns: int = 0
+    """Time in which a piece had a slot and a reader, and our own rate limit held it back."""
     occupancy_ns: list[int] = field(default_factory=list)
     """Time with k tenths (rounded) of the slots holding data, k = 0..10."""
+
+    def count(self, row: Completion) -> None:
+        """Add what a reader counted for one piece."""
+        self.bytes_transferred += row.transferred_bytes
+        self.retries += row.retries
+        self.short_reads += row.short_reads
+        self.fallback_reads += row.fallback_reads
+        self.slow_downs += row.slow_downs

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from bench.device.base import CopyDone, Device, DeviceEvent, StepDone, StepReady
 from bench.errors import BenchError, Interrupted
+from bench.loader.pace import Pace, open_pace, patience_ms
 from bench.loader.phase import RUN_AHEAD_STEPS, Gate, Limits, PhaseResult, Snapshot
 from bench.loader.planner import PlannedPiece, PlannedStep
 from bench.loader.pool import ReaderPool
@@ -92,6 +93,7 @@ class Pipeline:
         self._stall_ns = 0
         self._compute_ns = 0
         self._previous_end = 0
+        self._pace: Pace | None = None
         self._exhausted = False
         self._held_back: PlannedStep | None = None
         self._result = PhaseResult()
@@ -123,6 +125,7 @@ class Pipeline:
         self._occupancy.start(start_ns)
         self._limits = limits
         self._progress = progress
+        self._pace = open_pace(limits.bytes_per_second, start_ns)
         poll = select.poll()
         for fd in (self._pool.completion_fd, self._device.fileno(), *self._pool.pidfds):
             poll.register(fd, select.POLLIN)
@@ -141,7 +144,7 @@ class Pipeline:
                 drained = self._held_back is not None and not self._open
                 if self._take_events(self._device.events()) or drained:
                     continue  # slots came free at once, or the next epoch may begin
-                for fd, _ in poll.poll(PROGRESS_SECONDS * 1000):
+                for fd, _ in poll.poll(patience_ms(self._pace, PROGRESS_SECONDS, clock_ns())):
                     if fd == limits.control_fd:
                         raise Interrupted("run", "stopped by the launcher")
                     if fd in deaths:
@@ -162,6 +165,7 @@ class Pipeline:
         self._report(clock_ns())
         self._flush_unfinished()
         self._result.occupancy_ns = self._occupancy.tenths_ns()
+        self._result.held_ns = self._pace.held_ns if self._pace is not None else 0
         return self._result
 
     # Planning and granting
@@ -202,11 +206,15 @@ class Pipeline:
             if self._num_requested >= self._max_requested:
                 self._readers_busy_since = self._readers_busy_since or clock_ns()
                 return
+            if self._pace is not None and self._pace.wait_ns(clock_ns()):
+                self._readers_busy_since = 0
+                return
+            chunk = GRANT_CHUNK if self._pace is None else 1
             messages: list[bytes] = []
             granted: list[Piece] = []
             while (
                 self._free
-                and len(messages) < GRANT_CHUNK
+                and len(messages) < chunk
                 and self._num_requested < self._max_requested
                 and (item := self._next_to_grant()) is not None
             ):
@@ -223,12 +231,16 @@ class Pipeline:
                 granted.append(piece)
                 self._num_requested += 1
             if not messages:
+                if self._pace is not None:
+                    self._pace.forget()  # the loop must not wait for it
                 return
             now = clock_ns()
             since = self._readers_busy_since or now
             for piece in granted:
                 # A piece that had a slot and waited for the readers was granted back then.
                 piece.grant = max(since, self._freed[piece.slot])
+                if self._pace is not None:
+                    piece.held_ns = self._pace.pay(piece.planned.payload_bytes, now)
             self._pool.request(messages)
             if self._num_requested < self._max_requested:
                 self._readers_busy_since = 0
@@ -251,10 +263,7 @@ class Pipeline:
             piece.taken = now
             self._num_requested -= 1
             result.bytes_read += piece.planned.payload_bytes
-            result.bytes_transferred += row.transferred_bytes
-            result.retries += row.retries
-            result.short_reads += row.short_reads
-            result.fallback_reads += row.fallback_reads
+            result.count(row)
             self._open_by_step[piece.step].arrived.append(piece)
 
     def _advance(self) -> None:
@@ -305,7 +314,7 @@ class Pipeline:
         for event in events:
             if isinstance(event, CopyDone):
                 piece = self._in_flight.pop(event.piece)
-                self._record(piece, event, now)
+                self._pieces.record(piece, event, now_ns=now)
                 self._free.append(piece.slot)
                 self._freed[piece.slot] = now
                 self._copies.done(piece.step)
@@ -366,24 +375,10 @@ class Pipeline:
             self._take_completions()
             self._pool.raise_if_dead()
 
-    def _record(self, piece: Piece, copied: CopyDone | None, now: int) -> None:
-        row = piece.row
-        if row is None:
-            return
-        start, end = (copied.start_ns, copied.end_ns) if copied is not None else (0, 0)
-        self._pieces.append(
-            piece.number, piece.step, row.reader, row.thread, piece.slot, piece.previous,
-            len(piece.planned.extents), piece.planned.payload_bytes, row.transferred_bytes,
-            piece.grant, row.start, row.read_end, row.ready, piece.taken, piece.queued,
-            start, end, now if copied is not None else 0,
-            row.open_ns, row.first_byte_ns, row.cpu_ns, row.decode_cpu_ns,
-            row.run_delay_ns, row.wake_delay_ns, row.retries, row.short_reads,
-        )  # fmt: skip
-
     def _flush_unfinished(self) -> None:
         """Record pieces that were read and never copied: prefetched, not consumed."""
         for piece in self._in_flight.values():
-            self._record(piece, None, 0)
+            self._pieces.record(piece, None, now_ns=0)
         self._in_flight.clear()
 
     def _report(self, now: int) -> None:

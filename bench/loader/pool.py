@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bench.errors import InfrastructureError, ReadFailed
 from bench.loader.ring import Ring
 from bench.loader.wire import COMPLETION, MAX_MESSAGES, REQUEST, Completion
+from bench.storage.object.faults import Fault, describe
 
 __all__ = ["ReaderPool", "SourceConfig", "make_file_table"]
 
@@ -292,6 +293,10 @@ def read_failure(completion: Completion, name: str, expected_bytes: int) -> Read
             f"ended at byte {completion.found_bytes} of {expected_bytes}",
             "the file was truncated or replaced; run `bench prepare` to make it again",
         )
+    if completion.code < -1:
+        problem, remedy = describe(Fault(completion.code), completion.found_bytes)
+        tries = f" after {completion.retries} retries" if completion.retries else ""
+        return ReadFailed(name, f"read failed for good{tries}: {problem}", remedy)
     reason = os.strerror(completion.code)
     return ReadFailed(
         name,

@@ -57,6 +57,10 @@ def open_backend(config: dict[str, Any]) -> Backend:
             return SimulatedBackend(settings.pop("state_fd"), **settings)
         case "null":
             return NullBackend()
+        case "object":
+            from bench.storage.object.opening import open_objects
+
+            return open_objects(settings)
         case other:
             raise ValueError(f"unknown backend {other!r}")
 
@@ -116,7 +120,7 @@ def serve(
         delay_end = run_delay_ns(schedstat)
         done = COMPLETION.pack(
             piece, index, reader_index, thread, code,
-            stats.retries, stats.short_reads, stats.fallback_reads,
+            stats.retries, stats.short_reads, stats.fallback_reads, stats.slow_downs,
             file, found, stats.transferred_bytes, start, read_end, ready,
             stats.open_ns, stats.first_byte_ns, read_cpu - cpu, decode_cpu,
             delay_end - delay, delay - waited,

@@ -10,10 +10,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.device.base import StepDone
+from bench.device.base import CopyDone, StepDone
 from bench.errors import ResultsError
 from bench.loader.planner import PlannedStep
 from bench.loader.records import PIECE_DTYPE, STEP_DTYPE
+from bench.loader.tracking import Piece
 
 __all__ = ["PieceRecorder", "StepRecorder", "read_rows"]
 
@@ -81,8 +82,27 @@ class PieceRecorder:
 
     def __init__(self, path: Path) -> None:
         self._file = _RowFile(path, PIECE_DTYPE)
-        self.append = self._file.append
-        """Append one row: all columns of PIECE_DTYPE in order."""
+
+    def record(self, piece: Piece, copied: CopyDone | None, *, now_ns: int) -> None:
+        """Write the row of a piece; none for one that was never read.
+
+        Args:
+            piece: With its stamps.
+            copied: Its copy; None for one that was prefetched and not consumed.
+            now_ns: When its slot was put back.
+        """
+        row = piece.row
+        if row is None:
+            return
+        start, end = (copied.start_ns, copied.end_ns) if copied is not None else (0, 0)
+        self._file.append(
+            piece.number, piece.step, row.reader, row.thread, piece.slot, piece.previous,
+            len(piece.planned.extents), piece.planned.payload_bytes, row.transferred_bytes,
+            piece.grant, row.start, row.read_end, row.ready, piece.taken, piece.queued,
+            start, end, now_ns if copied is not None else 0,
+            row.open_ns, row.first_byte_ns, row.cpu_ns, row.decode_cpu_ns,
+            row.run_delay_ns, row.wake_delay_ns, row.retries, row.short_reads, piece.held_ns,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self

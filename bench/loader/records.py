@@ -40,6 +40,7 @@ PIECE_DTYPE = np.dtype(
         ("wake_delay_ns", "<i8"),  # amount: the same, between the thread's last piece and start
         ("retries", "<i4"),
         ("short_reads", "<i4"),
+        ("held_ns", "<i8"),  # amount: held back by our own rate limit, up to the grant
     ]
 )
 """One row a piece: what one reader thread reads into one slot."""

@@ -13,7 +13,10 @@ __all__ = ["CopyTracker", "Occupancy", "OpenStep", "Piece"]
 class Piece:
     """A piece between its grant and its slot's return."""
 
-    __slots__ = ("grant", "number", "planned", "previous", "queued", "row", "slot", "step", "taken")
+    __slots__ = (
+        *("grant", "held_ns", "number", "planned", "previous", "queued", "row", "slot", "step"),
+        "taken",
+    )
 
     def __init__(
         self, number: int, step: int, slot: int, previous: int, planned: PlannedPiece, grant: int
@@ -24,6 +27,7 @@ class Piece:
         self.previous = previous
         self.planned = planned
         self.grant = grant
+        self.held_ns = 0
         self.taken = 0
         self.queued = 0
         self.row: Completion | None = None

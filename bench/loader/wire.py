@@ -29,7 +29,7 @@ DESCRIPTOR = struct.Struct("<qqqq")
 MAX_EXTENTS = 512
 """Most extents packed into one slot; bounds the descriptor area (16 KiB a slot)."""
 
-COMPLETION = struct.Struct("<qiiiiiiiqqqqqqqqqqqq")
+COMPLETION = struct.Struct("<qiiiiiiiiqqqqqqqqqqqq")
 
 
 class Completion(NamedTuple):
@@ -40,10 +40,12 @@ class Completion(NamedTuple):
     reader: int
     thread: int
     code: int
-    """0, or an errno; -1: the object ended early, at byte `found_bytes`."""
+    """0, or an errno; -1: the object ended early, at byte `found_bytes`; below -100: a fault of
+    an object store, with its HTTP status in `found_bytes`."""
     retries: int
     short_reads: int
     fallback_reads: int
+    slow_downs: int
     file: int
     """The object that failed."""
     found_bytes: int

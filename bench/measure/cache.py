@@ -24,6 +24,7 @@ __all__ = [
     "evict",
     "hit_ratio",
     "judge_cache",
+    "object_cache",
     "probe",
 ]
 
@@ -95,6 +96,48 @@ def judge_cache(evidence: CacheEvidence, *, tiers: Sequence[CacheTier] = ()) -> 
         verdict=verdict,
         tiers=found,
         evidence=_figures(evidence) | {"reason": reason},
+    )
+
+
+def object_cache(
+    *,
+    requested: Literal["cold", "hot", "as-is"],
+    transferred_bytes: int,
+    dataset_bytes: int,
+    tiers: Sequence[CacheTier] = (),
+) -> Cache:
+    """Return the verdict on an object store's bytes: sockets have no cache on the client.
+
+    Args:
+        requested: State that was asked for.
+        transferred_bytes: What came over the network.
+        dataset_bytes: Bytes of the data set.
+        tiers: Caches of the server as declared.
+    """
+    reason = "every byte came over the network; the client caches none"
+    found = [
+        CacheTierState(
+            tier="client", capacity_bytes=0, state="cold-verified", evidence="no cache there"
+        )
+    ]
+    found += [_declared_tier(tier, dataset_bytes) for tier in tiers] or [
+        CacheTierState(
+            tier="server",
+            capacity_bytes=None,
+            state="unknown",
+            evidence="not visible to the client, capacity not declared",
+        )
+    ]
+    return Cache(
+        requested=requested,
+        verdict="cold-verified",
+        tiers=found,
+        evidence={
+            "file_system": "object store",
+            "reason": reason,
+            "transferred_bytes": transferred_bytes,
+            "dataset_bytes": dataset_bytes,
+        },
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "memory_guard",
     "noise_guard",
     "not_measured",
+    "prefixes_guard",
     "short_guard",
     "throttling_guard",
 ]
@@ -168,17 +169,38 @@ def noise_guard(*, noise_ratio: float | None, margin_ratio: float = STALL_MARGIN
     return _guard("noise", "pass" if noise_ratio <= bound else "fail", detail)
 
 
-def errors_guard(errors: Errors) -> Guard:
-    """No read failed; retries, short reads and fall-backs are for the reader to know."""
+def errors_guard(errors: Errors, *, wall_seconds: float = 0.0) -> Guard:
+    """No read failed; retries, short reads and fall-backs are for the reader to know.
+
+    Args:
+        errors: Of the repeat.
+        wall_seconds: Of the measured phase, for rates; 0 for no rates.
+    """
     if errors.reads_failed:
         return _guard("errors", "fail", f"{errors.reads_failed} reads failed")
     odd = {
         "retries": errors.retries,
         "short reads": errors.short_reads,
         "fall-back reads": errors.fallback_reads,
+        "slow-downs": errors.slow_downs,
     }
     seen = ", ".join(f"{count} {name}" for name, count in odd.items() if count)
+    if errors.slow_downs and wall_seconds > 0:
+        seen += f" ({errors.slow_downs * 60 / wall_seconds:.1f} a minute)"
     return _guard("errors", "warn" if seen else "pass", seen or "none")
+
+
+def prefixes_guard(*, num_prefixes: int, num_files: int) -> Guard:
+    """Objects are spread over several key prefixes: stores limit request rates for each.
+
+    Args:
+        num_prefixes: Key prefixes of the data set, up to the last slash.
+        num_files: Its objects.
+    """
+    detail = f"{num_files} objects in {num_prefixes} key prefixes"
+    if num_prefixes == 1 and num_files > 1:
+        return _guard("prefixes", "warn", f"all {num_files} objects share one key prefix")
+    return _guard("prefixes", "pass", detail)
 
 
 def memory_guard(*, peak_bytes: int | None, limit_bytes: int | None) -> Guard:

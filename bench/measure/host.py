@@ -21,6 +21,7 @@ __all__ = [
     "block_device",
     "harness_commit",
     "host_facts",
+    "unknown_host",
 ]
 
 UNKNOWN = "unknown"
@@ -70,6 +71,24 @@ class BlockDevice:
     rotational: bool | None
     scheduler: str
     size_bytes: int | None
+
+
+def unknown_host() -> HostFacts:
+    """Return the facts of a node that never came to say them."""
+    return HostFacts(
+        kernel=UNKNOWN,
+        architecture=UNKNOWN,
+        cpu_model=UNKNOWN,
+        num_cpus=0,
+        num_cpus_allowed=0,
+        cpu_limit=None,
+        num_numa_nodes=None,
+        memory_total_bytes=None,
+        memory_limit_bytes=None,
+        clock_source=UNKNOWN,
+        clock_resolution_seconds=0.0,
+        python=UNKNOWN,
+    )
 
 
 def host_facts(*, root: str = "/") -> HostFacts:

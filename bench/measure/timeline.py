@@ -32,6 +32,7 @@ error, and a stamp after an enqueueing call may follow the start of the work. La
 are contradictions. Stamps of one host clock are allowed none."""
 
 HANDOFF = only(CAUSE["handoff"])
+HELD = only(CAUSE["rate_limit"])
 UNKNOWN = only(UNATTRIBUTED)
 NONE = -1
 MISSING = -2
@@ -56,6 +57,7 @@ class Row(NamedTuple):
     cpu_ns: int
     run_delay_ns: int
     wake_delay_ns: int
+    held_ns: int
 
 
 class StepRow(NamedTuple):
@@ -175,6 +177,12 @@ class Timeline:
         """Say who kept a piece from a slot in [begin, end), which ends at its grant at most."""
         at = end
         while at > begin:
+            # A slot was free, and our own limit kept the piece from it.
+            held = max(begin, row.grant - row.held_ns)
+            if held < at:
+                yield held, at, HELD
+                at = held
+                continue
             if row.previous < 0:
                 yield begin, at, HANDOFF  # a slot that nobody used before: not dispatched yet
                 return

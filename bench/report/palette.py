@@ -20,6 +20,7 @@ COLOURS: Mapping[str, str] = {
     "storage_first_byte": "#2f93cc",
     "storage_read": "#0072b2",
     "ring_full": "#e69f00",
+    "rate_limit": "#7a4a1e",
     "reader_idle": "#cc79a7",
     "decode": "#7fd1b0",
     "client_cpu": "#2fb287",

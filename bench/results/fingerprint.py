@@ -24,6 +24,7 @@ PLACES_AND_IDS = frozenset(
     (
         *("path", "directory", "root", "mount_point", "source", "device", "device_number", "name"),
         *("url", "endpoint_url", "claimName", "sub_path", "subPath", "uid", "uuid", "serial"),
+        *("addresses", "credentials", "tuning"),
         *("free_bytes", "used_bytes", "available_bytes", "num_used", "pv_name", "pvc_name"),
         *("fill_ratio", "free_inodes"),
     )

@@ -41,6 +41,7 @@ CAUSES = (
     "storage_first_byte",
     "storage_read",
     "ring_full",
+    "rate_limit",
     "reader_idle",
     "decode",
     "client_cpu",
@@ -217,6 +218,8 @@ class Errors(Document):
     short_reads: int = 0
     fallback_reads: int = 0
     """O_DIRECT reads that had to go through a buffered descriptor."""
+    slow_downs: int = 0
+    """Retries that an object store asked for (429, 503, SlowDown)."""
 
 
 class Guard(Document):

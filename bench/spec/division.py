@@ -27,6 +27,7 @@ CELL_OF_STORAGE = frozenset(
         "object.url",
         "object.endpoint_url",
         "object.region",
+        "object.addressing",
         "object.ca_bundle",
         "object.credentials",
         "pod.node_selector",

@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "Decode",
     "Directory",
+    "Engine",
     "Ephemeral",
     "Io",
     "Metadata",
@@ -226,13 +227,15 @@ class ObjectPrefix(Strict):
     """A prefix in an object store."""
 
     url: str = Field(pattern=r"^[a-z][a-z0-9+.-]*://")
-    """s3://bucket/prefix, or another fsspec URL."""
+    """s3://bucket/prefix."""
     endpoint_url: str | None = None
     """Endpoint of an S3-compatible server."""
     region: str | None = None
     """Region to sign for."""
     ca_bundle: str | None = None
     """File with the certificate authority of the endpoint."""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    """Bucket in the path or in the host name; auto: in the name at Amazon, else in the path."""
     credentials: Credentials = Credentials()
     """Where credentials come from."""
 
@@ -254,17 +257,24 @@ class Simulated(Strict):
     """Seed of the jitter."""
 
 
+Engine = Literal["posix", "http", "boto3", "obstore", "s3torchconnector", "s3fs"]
+
+
 class Io(Strict):
     """How the target is read."""
 
     mode: Literal["direct", "buffered", "dontcache"] = "direct"
     """direct: O_DIRECT; buffered: through the page cache; dontcache: RWF_DONTCACHE."""
-    engine: str = "posix"
-    """Client library: posix for files."""
+    engine: Engine = "posix"
+    """Client library: posix for files; http where an object target names none."""
     block_bytes: Bytes = Field(default=4 * 2**20, ge=4096, le=2**30)
     """Bytes of one read; also the size of a slot of the ring."""
     threads: int | None = Field(default=None, gt=0, le=1024)
     """Concurrent reads per accelerator; None takes the workload's reader_threads."""
+    timeout_seconds: Seconds = Field(default=30.0, ge=0.05, le=3600)
+    """Objects: longest time without a byte before a request is given up and tried again."""
+    max_attempts: int = Field(default=8, gt=0, le=64)
+    """Objects: tries of one request, the first included."""
 
 
 class CacheTier(Strict):

@@ -83,6 +83,8 @@ class DatasetRef(Strict):
     num_samples: int = Field(gt=0)
     total_bytes: int = Field(gt=0)
     """Bytes of all files."""
+    num_prefixes: int = Field(default=1, gt=0)
+    """Directories, or key prefixes, that the files are spread over."""
     manifest_digest: str
     """sha256 of the manifest's rows; empty for simulated targets, which have no files."""
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["PAGE_BYTES", "Backend", "Extent", "ReadStats", "StorageReadError", "ThreadReader"]
+__all__ = [
+    "PAGE_BYTES",
+    "Backend",
+    "Entry",
+    "Extent",
+    "PeekStore",
+    "ReadStats",
+    "StorageReadError",
+    "Store",
+    "ThreadReader",
+]
 
 PAGE_BYTES = 4096
 """Extents lie in a slot at the same offset modulo this as in their file: O_DIRECT needs it,
@@ -34,6 +44,7 @@ class ReadStats:
         "open_ns",
         "retries",
         "short_reads",
+        "slow_downs",
         "transferred_bytes",
     )
 
@@ -47,6 +58,7 @@ class ReadStats:
         self.first_byte_ns = 0
         self.retries = 0
         self.short_reads = 0
+        self.slow_downs = 0
         self.fallback_reads = 0
 
 
@@ -55,8 +67,9 @@ class StorageReadError(Exception):
 
     Args:
         file: Index of the object.
-        code: errno, or 0 where there is none (then the object ended early).
-        found_bytes: Where the object ended, for `code` 0.
+        code: errno; 0 where the object ended early; below -100 a fault of an object store
+            (`bench.storage.object.faults`).
+        found_bytes: Where the object ended, for `code` 0; HTTP status of a fault.
     """
 
     def __init__(self, file: int, code: int, found_bytes: int = 0) -> None:
@@ -96,3 +109,43 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back what threads shared."""
+
+
+class Entry(NamedTuple):
+    """One object of a store."""
+
+    name: str
+    """Below the store's root."""
+    size: int
+    """Bytes."""
+    etag: str
+    """Changes whenever the object is written."""
+
+
+class Store(Protocol):
+    """What is done with a storage target outside of measuring: objects below one root."""
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose names begin with `prefix`, in bounded memory."""
+
+    def stat(self, name: str) -> Entry | None:
+        """Return one object; None where there is no such object."""
+
+    def write(self, name: str, size: int, parts: Iterable[tuple[int, memoryview]]) -> Entry:
+        """Write an object, whole or not at all, from (offset, bytes) parts.
+
+        Parts come in order, but the head (offset 0) may come last.
+        """
+
+    def delete(self, entry: Entry) -> bool:
+        """Delete an object if it is still the one that was written; say whether it was."""
+
+
+class PeekStore(Protocol):
+    """A store that can be scanned."""
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects whose names begin with `prefix`, in bounded memory."""
+
+    def peek(self, name: str, count: int) -> bytes:
+        """Return the first bytes of an object, fewer where it is shorter."""

@@ -55,13 +55,18 @@ def direct_alignment(path: str) -> DirectAlignment | None:
     return DirectAlignment(PAGE_BYTES, PAGE_BYTES, "assumed")
 
 
-def check_mode(directory: Path, mode: str, *, fs_type: str) -> DirectAlignment:
+def check_mode(
+    directory: Path, mode: str, *, fs_type: str, sample: Path | None = None
+) -> DirectAlignment:
     """Try a read mode on a file of its own in the directory, and remove the file.
+
+    Where the directory is mounted read-only, a file that is there is tried instead.
 
     Args:
         directory: Existing directory of the target.
         mode: direct, buffered or dontcache.
         fs_type: Its file system, for what the kernel accepts without honouring it.
+        sample: File to try it on; None makes one.
 
     Returns:
         The alignment to use; 1 byte for modes that need none.
@@ -70,6 +75,8 @@ def check_mode(directory: Path, mode: str, *, fs_type: str) -> DirectAlignment:
         TargetError: The directory cannot be written, or refuses the mode.
     """
     place = str(directory)
+    if sample is not None:
+        return _check_sample(sample, mode, place, fs_type)
     try:
         fd, name = tempfile.mkstemp(prefix=".bench-probe-", dir=directory)
     except OSError as error:
@@ -94,6 +101,23 @@ def check_mode(directory: Path, mode: str, *, fs_type: str) -> DirectAlignment:
         os.close(fd)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _check_sample(sample: Path, mode: str, place: str, fs_type: str) -> DirectAlignment:
+    try:
+        if mode == "direct":
+            return _check_direct(str(sample), place, fs_type)
+        fd = os.open(sample, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if mode == "dontcache":
+                _check_dontcache(fd, place, fs_type)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise TargetError(
+            str(sample), f"cannot be read ({error.strerror})", "check the volume's health"
+        ) from error
+    return DirectAlignment(1, 1, "not needed")
 
 
 def _check_direct(name: str, place: str, fs_type: str) -> DirectAlignment:

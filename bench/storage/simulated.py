@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from bench.storage.base import Extent, ReadStats
 
-__all__ = ["NullBackend", "SimulatedBackend", "jitter_ns", "make_server_state"]
+__all__ = ["NullBackend", "SimulatedBackend", "jitter_ns", "make_server_state", "uniform"]
 
 STATE_BYTES = mmap.PAGESIZE
 PR_SET_TIMERSLACK = 29
@@ -37,17 +37,21 @@ def make_server_state() -> int:
     return fd
 
 
-def jitter_ns(seed: int, piece: int, mean_ns: float) -> int:
-    """Return the exponential extra latency of one request, the same in every process.
+def uniform(seed: int, number: int) -> float:
+    """Return a number in (0, 1] that depends on (seed, number) alone, in every process.
 
     SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-    OOPSLA 2014) of (seed, piece) gives a uniform number, its logarithm an exponential one.
+    OOPSLA 2014).
     """
-    z = (seed * 0x9E3779B97F4A7C15 + (piece + 1) * 0xD1342543DE82EF95) & MASK64
+    z = (seed * 0x9E3779B97F4A7C15 + (number + 1) * 0xD1342543DE82EF95) & MASK64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
-    uniform = ((z ^ (z >> 31)) + 1) / 2**64
-    return int(-math.log(uniform) * mean_ns)
+    return ((z ^ (z >> 31)) + 1) / 2**64
+
+
+def jitter_ns(seed: int, piece: int, mean_ns: float) -> int:
+    """Return the exponential extra latency of one request: a uniform number's logarithm."""
+    return int(-math.log(uniform(seed, piece)) * mean_ns)
 
 
 def _sleep_until(deadline_ns: int) -> None:

@@ -73,3 +73,15 @@ def test_a_plan_is_a_pure_function_and_small_however_many_files_there_are():
     assert plans[0].canonical_json() == plans[1].canonical_json()
     assert plans[0].dataset.num_files > 1_000_000
     assert len(plans[0].canonical_json()) < MAX_PLAN_BYTES
+
+
+def test_a_run_that_could_read_more_than_its_budget_is_refused():
+    for budget, allowed in (("1TB", True), ("100GB", False)):
+        made = cell(settings=PlanSettings.model_validate({"bytes_budget": budget}))
+        manifest = Manifest.synthetic("unet3d", made.workload.spec.dataset)
+        given = {"run_id": "r", "division": "certified", "overrides": ()}
+        if allowed:
+            build_plan(made, manifest, **given)
+        else:
+            with pytest.raises(UsageError, match=r"plan\.bytes_budget: the run reads up to"):
+                build_plan(made, manifest, **given)

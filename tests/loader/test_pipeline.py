@@ -15,6 +15,7 @@ import pytest
 
 from bench.device.emulated import EmulatedDevice
 from bench.errors import InfrastructureError, ReadFailed
+from bench.loader.pace import BURST_NS, patience_ms
 from bench.loader.phase import Limits, Snapshot
 from bench.loader.pipeline import Pipeline
 from bench.loader.planner import PlannedStep, plan_pieces
@@ -22,6 +23,10 @@ from bench.loader.pool import ReaderPool, SourceConfig, make_file_table, read_fa
 from bench.loader.recorder import PieceRecorder, StepRecorder, read_rows
 from bench.loader.records import PIECE_DTYPE, STEP_DTYPE
 from bench.loader.ring import Ring
+from bench.measure.attribution import attribute, seconds_by_name
+from bench.measure.stall import stall_table
+from bench.measure.timeline import Timeline
+from bench.results.schema import CAUSES
 
 BLOCK = 64 * 1024
 
@@ -187,6 +192,44 @@ def test_time_ends_a_phase_and_prefetched_bytes_are_told_apart(rig):
     assert 10 < result.steps < 100
     assert result.bytes_consumed == result.steps * 200_000
     assert result.bytes_read > result.bytes_consumed
+
+
+def test_a_rate_limit_holds_requests_back_and_is_named_as_the_cause(rig):
+    r = rig(sizes=[100_000] * 10, slots=8)
+    limit = 1_000_000
+    result = r.run(r.plan(batch=1), limits=Limits(bytes_per_second=limit))
+    pieces, steps = r.tables()
+    start_ns = int(pieces["grant"].min())
+    for first, last in ((0, 5), (0, len(pieces) - 1), (3, 9)):
+        asked = int(pieces["payload_bytes"][first:last].sum())
+        seconds = (int(pieces["grant"][last]) - int(pieces["grant"][first]) + BURST_NS) / 1e9
+        assert asked <= limit * seconds * 1.000001
+    assert result.held_ns == pieces["held_ns"].sum() > 0
+    assert result.bytes_read == 1_000_000
+    table = stall_table(steps, start_ns=start_ns, floor_ns=0)
+    found = attribute(Timeline(steps, pieces), table)
+    seconds_of = seconds_by_name(found.causes_ns, CAUSES)
+    assert max(seconds_of, key=seconds_of.__getitem__) == "rate_limit"
+    assert found.unattributed_ns == 0
+
+
+def test_a_rate_limit_does_not_keep_the_loop_awake_when_nothing_is_left(rig, monkeypatch):
+    r = rig(sizes=[50_000] * 4, source=simulated(latency_seconds=0.4))
+    sleeps = []
+
+    def noted(*arguments):
+        sleeps.append(patience_ms(*arguments))
+        return sleeps[-1]
+
+    monkeypatch.setattr("bench.loader.pipeline.patience_ms", noted)
+    r.run(r.plan(batch=1), limits=Limits(bytes_per_second=2_000_000))
+    assert 1 < len(sleeps) < 200
+
+
+def test_without_a_limit_nothing_is_held_back(rig):
+    r = rig(sizes=[100_000] * 10)
+    assert r.run(r.plan()).held_ns == 0
+    assert r.tables()[0]["held_ns"].sum() == 0
 
 
 def test_an_epoch_is_drained_before_the_next_is_read(rig):

@@ -243,7 +243,7 @@ def test_tables_open_in_one_line_with_seconds_from_the_start(store: Store, made:
     back = (frame["compute_start_seconds"] * 1e9).round().astype("int64") + recorded.start_ns
     assert back.tolist() == recorded.steps["compute_start"].tolist()
     causes = [c for c in frame.columns if c.startswith("cause_")]
-    assert len(causes) == 11
+    assert len(causes) == 12
     total = frame[causes].sum(axis=1) + frame["unattributed_seconds"]
     assert total.to_numpy() == pytest.approx(frame["stall_seconds"].to_numpy(), abs=1e-9)
     assert set(frame["cause"]) <= {"storage_read", "ring_full", "none"}

@@ -71,4 +71,6 @@ def test_a_missing_name_lists_what_there_is_and_the_nearest(here: Path, referenc
 def test_a_missing_target_lists_targets(here: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_storage("local_dir")
-    assert str(caught.value).endswith("did you mean local-dir? known: local-dir, simulated")
+    assert str(caught.value).endswith(
+        "did you mean local-dir? known: local-dir, object-s3, simulated"
+    )

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.agent.pod.measure import measure, send_tables
 from bench.agent.pod.prepare import prepare
 from bench.agent.pod.wire import LineWriter
 from bench.errors import BenchError, InfrastructureError, Interrupted, UsageError
+from bench.spec.plan import Plan
 
 VERDICT_FILE = "/dev/termination-log"
 
@@ -57,10 +58,19 @@ def _exit_code(error: BenchError) -> int:
     return BAD_INPUT_CODE if isinstance(error, UsageError) else error.exit_code
 
 
+def _with_certificates(plan: Plan, environ: Mapping[str, str]) -> Plan:
+    """Return the plan with the place that its CA bundle has in this pod."""
+    target, path = plan.storage.object, environ.get("AWS_CA_BUNDLE")
+    if target is None or target.ca_bundle is None or path is None:
+        return plan
+    changed = target.model_copy(update={"ca_bundle": path})
+    return plan.model_copy(update={"storage": plan.storage.model_copy(update={"object": changed})})
+
+
 def _act(arguments: argparse.Namespace, write: LineWriter) -> dict[str, Any]:
     """Do what was asked for; return what the verdict says beside the status."""
     environment = PodEnvironment.read(os.environ)
-    plan = read_plan(environment.plan_file)
+    plan = _with_certificates(read_plan(environment.plan_file), os.environ)
     if arguments.role == "prepare":
         prepare(plan, environment, write)
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,15 @@ from bench.agent.group import RankGroup, RepeatOutcome, run_ranks
 from bench.agent.hub import Hub
 from bench.agent.pod.board import Board
 from bench.agent.pod.codes import LOG_BUDGET_BYTES
+from bench.agent.pod.coordinator import Coordinator
 from bench.agent.pod.environment import PodEnvironment
-from bench.agent.pod.meeting import Coordinator, Identity, PodLink, join_rank
+from bench.agent.pod.greeting import Identity
+from bench.agent.pod.link import PodLink, join_rank
 from bench.agent.pod.prepare import ensure_dataset
 from bench.agent.pod.wire import encoded_bytes, pack
 from bench.agent.rank import START_BARRIER
 from bench.agent.site import open_site
+from bench.dataset.manifest import Manifest
 from bench.loader.records import PIECE_DTYPE, STEP_DTYPE
 from bench.spec.plan import DatasetRef, Plan
 
@@ -70,7 +74,9 @@ def measure(plan: Plan, environment: PodEnvironment, write: Write, *, repeat: in
             dataset = ensure_dataset(plan, environment, write)
         seconds["prepare"] = time.monotonic() - begun
         meeting.start(dataset.manifest_digest)
-        local, site = open_site(plan.storage, environment.data_root)
+        local, site = open_site(
+            plan.storage, environment.data_root, sample=_sample(environment, dataset)
+        )
         group = meeting.connect()
         write(
             {
@@ -121,6 +127,14 @@ def send_tables(outcome: RepeatOutcome, scratch: Path, write: Write) -> list[str
 
 def _with_dataset(plan: Plan, dataset: DatasetRef) -> Plan:
     return plan.model_copy(update={"dataset": dataset})
+
+
+def _sample(environment: PodEnvironment, dataset: DatasetRef) -> Path | None:
+    """Return a file of the data set: its volume is mounted read-only here."""
+    if environment.data_root is None:
+        return None
+    directory = environment.data_root / dataset.directory
+    return directory / os.fsdecode(Manifest.load(directory).names[0])
 
 
 def _own_ranks(plan: Plan, index: int) -> range:

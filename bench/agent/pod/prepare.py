@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.agent.pod.environment import PodEnvironment
+from bench.agent.site import open_store
 from bench.dataset.generate import Progress, ensure
 from bench.dataset.manifest import Manifest
+from bench.dataset.objects import ensure_objects
 from bench.dataset.order import check_partition
 from bench.errors import UsageError
 from bench.spec.plan import DatasetRef, Plan
@@ -17,6 +19,9 @@ __all__ = ["ensure_dataset", "prepare"]
 
 WORKERS = 2
 """Threads that make data sets: the disk is the limit from two on."""
+
+UPLOAD_WORKERS = 8
+"""Threads that make and upload objects: one request each is under way."""
 
 PROGRESS_SECONDS = 1.0
 
@@ -32,7 +37,8 @@ def ensure_dataset(plan: Plan, environment: PodEnvironment, write: Write) -> Dat
     """
     if plan.storage.simulated is not None:
         return plan.dataset
-    if environment.data_root is None:
+    store = open_store(plan.storage)
+    if store is None and environment.data_root is None:
         raise UsageError(
             f"storage target {plan.storage_name}",
             "has no volume in this pod",
@@ -57,13 +63,11 @@ def ensure_dataset(plan: Plan, environment: PodEnvironment, write: Write) -> Dat
             }
         )
 
-    manifest = ensure(
-        environment.data_root,
-        plan.workload_name,
-        plan.workload.dataset,
-        workers=WORKERS,
-        progress=progress,
-    )
+    name, dataset = plan.workload_name, plan.workload.dataset
+    if store is not None:
+        manifest = ensure_objects(store, name, dataset, workers=UPLOAD_WORKERS, progress=progress)
+    elif environment.data_root is not None:
+        manifest = ensure(environment.data_root, name, dataset, workers=WORKERS, progress=progress)
     return _reference(plan, manifest)
 
 
@@ -99,5 +103,6 @@ def _reference(plan: Plan, manifest: Manifest) -> DatasetRef:
         num_files=len(manifest.size_bytes),
         num_samples=int(manifest.num_samples.sum()),
         total_bytes=manifest.total_bytes,
+        num_prefixes=manifest.num_prefixes,
         manifest_digest=manifest.digest,
     )

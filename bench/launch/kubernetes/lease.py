@@ -8,6 +8,7 @@ answers: launchers on different machines need not agree on a clock.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -167,7 +168,8 @@ class HeldLease:
                 "uid": uid,
                 "blockOwnerDeletion": False,
             }
-        self._renew()
+        with contextlib.suppress(*API_FAULTS):  # the next renewal says it as well
+            self._renew()
 
     # Requests
 
@@ -285,7 +287,7 @@ class HeldLease:
             self.place,
             f"{self.key} is being measured by {who} (run {run}) since {since}Z",
             f"wait for it (a run that died gives way at {expires:%H:%M:%S}Z), or measure at "
-            "the same time with --concurrent",
+            "the same time with --set plan.cluster.exclusive=false",
         )
 
     def _renew(self) -> bool:

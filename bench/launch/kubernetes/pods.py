@@ -203,7 +203,7 @@ def _container(
         env=_environment(bp, mounted, coordinator),
         resources=resources(bp.plan, bp.cluster, with_gpus=with_gpus),
         security_context=container_security(),
-        termination_message_policy="File",
+        termination_message_policy="FallbackToLogsOnError",
         volume_mounts=mounted.mounts,
     )
 

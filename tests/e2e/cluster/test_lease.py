@@ -42,7 +42,7 @@ def test_a_second_run_is_refused_with_who_holds_it(make, stored):
     assert f"class/fast is being measured by anna@one (run {FIRST.run_id}) since" in str(
         caught.value
     )
-    assert "--concurrent" in caught.value.remedy
+    assert "plan.cluster.exclusive=false" in caught.value.remedy
     assert stored() is None
     with make(SECOND):
         assert stored().spec.holder_identity == SECOND.run_id

@@ -317,3 +317,51 @@ def test_an_image_by_tag_is_a_note(administrator, home):
     found = preflight(administrator, home, SIMULATED, cluster={"image": "bench:latest"})
     assert found.refusals == ()
     assert "is not pinned by digest" in str(found.notes[0])
+
+
+IN_CLUSTER = """
+import json
+from bench.launch.kubernetes.connect import connect
+found = connect(context=None, kubeconfig=None)
+words = {"namespace": found.namespace, "user": found.user, "in_cluster": found.in_cluster}
+with open("/tmp/verdict", "w") as file:
+    json.dump(words, file)
+"""
+
+
+def test_a_launcher_in_the_cluster_connects_as_its_account(cluster, home):
+    core = kubernetes.client.CoreV1Api(cluster.api_client)
+    core.create_namespaced_service_account(home, {"metadata": {"name": LAUNCHER}})
+    container = {
+        "name": "main",
+        "image": cluster.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", IN_CLUSTER],
+        "terminationMessagePath": "/tmp/verdict",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": LAUNCHER,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "scratch", "emptyDir": {}}],
+    }
+    core.create_namespaced_pod(home, {"metadata": {"name": "launcher"}, "spec": pod})
+
+    def ended():
+        statuses = core.read_namespaced_pod_status("launcher", home).status.container_statuses
+        return statuses and statuses[0].state.terminated
+
+    end = cluster.wait_for(ended, what="the end of the pod")
+    assert end.exit_code == 0
+    assert json.loads(end.message) == {
+        "namespace": home,
+        "user": f"system:serviceaccount:{home}:{LAUNCHER}",
+        "in_cluster": True,
+    }

@@ -138,7 +138,7 @@ def test_every_pod_is_restricted_has_no_token_and_is_guaranteed(made: Manifests)
         assert spec["restartPolicy"] == "Never"
         (container,) = spec["containers"]
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert container["terminationMessagePolicy"] == "File"
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
         amounts = container["resources"]
         assert amounts["requests"] == amounts["limits"]
         assert int(amounts["limits"]["cpu"]) >= 1

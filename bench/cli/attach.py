@@ -1,0 +1,5 @@
+"""`bench attach`."""
+
+from bench.cli.cluster import attach as command
+
+__all__ = ["command"]

@@ -1,0 +1,42 @@
+"""Several runs in turn on the same nodes: A B B A."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from bench.launch.kubernetes.run import ClusterRun
+
+__all__ = ["interleave"]
+
+
+def interleave(arms: Sequence[ClusterRun]) -> None:
+    """Run all arms on the same nodes, a repeat of each in turn, back and forth: A B B A.
+
+    Node and time of day then disturb all arms alike. The first arm whose nodes are settled,
+    by its volume or by its first repeat, settles them for the others. An arm that fails ends
+    the others after the step that they are in.
+    """
+    steps = [arm.steps() for arm in arms]
+    try:
+        _alternate(arms, steps)
+    except KeyboardInterrupt:  # between two steps
+        for arm in arms:
+            arm.campaign.interrupted = True
+    finally:
+        for one in steps:
+            one.close()
+
+
+def _alternate(arms: Sequence[ClusterRun], steps: Sequence[Generator[None, None, None]]) -> None:
+    order = list(range(len(arms)))
+    while order:
+        for index in list(order):
+            nodes = next((arm.nodes for arm in arms if arm.nodes), ())
+            arms[index].nodes = arms[index].nodes or nodes
+            if next(steps[index], steps) is steps:
+                order.remove(index)
+            if arms[index].campaign.error is not None or arms[index].campaign.interrupted:
+                for arm in arms:
+                    arm.campaign.interrupted |= arms[index].campaign.interrupted
+                return
+        order.reverse()
