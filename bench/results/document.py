@@ -47,7 +47,9 @@ def parse_document(data: bytes, *, place: str) -> Run:
     """
     restore = "restore it from a copy, or delete its directory"
     try:
-        raw = json.loads(data)
+        raw = json.loads(data, parse_constant=_no_number)
+    except ResultsError as error:
+        raise ResultsError(place, error.problem, restore) from error
     except (ValueError, RecursionError) as error:
         raise ResultsError(place, "is not complete JSON: cut off or damaged", restore) from error
     if not isinstance(raw, dict) or not {"schema_version", "id", "repeats"} <= raw.keys():
@@ -69,6 +71,11 @@ def parse_document(data: bytes, *, place: str) -> Run:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
         raise ResultsError(place, f"field {path}: {first['msg']}", restore) from error
+
+
+def _no_number(word: str) -> float:
+    """Refuse NaN and Infinity, which Python's reader takes and no JSON has."""
+    raise ResultsError("", f"holds {word}, which is no number")
 
 
 def _plain(run: Run) -> dict[str, Any]:

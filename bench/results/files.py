@@ -1,4 +1,4 @@
-"""Where a store keeps its files: a directory now, anything with these five verbs later.
+"""Where a store keeps its files: a directory here, anything else with these verbs.
 
 Names are relative, with `/` between parts. Writes are atomic: the whole file under its name
 or nothing (temporary name in the same directory, fsync, rename, fsync of the directory).
@@ -14,10 +14,13 @@ from typing import Literal, Protocol
 
 from bench.errors import ResultsError
 
-__all__ = ["DirectoryFiles", "Files"]
+__all__ = ["DirectoryFiles", "Files", "Names"]
 
 TEMPORARY_PREFIX = ".partial-"
 """Of files that are being written; a killed process may leave one, and nobody reads it."""
+
+Names = list[str]
+"""Written out, a class with a method `list` could not say it."""
 
 
 class Files(Protocol):
@@ -32,8 +35,11 @@ class Files(Protocol):
     def exists(self, name: str) -> bool:
         """Say whether there is a file or directory of that name."""
 
-    def list(self, name: str) -> list[str]:
+    def list(self, name: str) -> Names:
         """Return the sorted names of directories in directory `name`; none if it is missing."""
+
+    def names(self, name: str) -> Names:
+        """Return the sorted names of files in directory `name`; none if it is missing."""
 
     def read(self, name: str) -> bytes:
         """Return a file's content; ResultsError when it cannot be read."""
@@ -70,13 +76,21 @@ class DirectoryFiles:
         """Say whether there is a file or directory of that name."""
         return os.path.lexists(self.path(name))
 
-    def list(self, name: str) -> list[str]:
+    def list(self, name: str) -> Names:
         """Return the sorted names of directories in directory `name`; none if it is missing."""
+        return self._entries(name, directories=True)
+
+    def names(self, name: str) -> Names:
+        """Return the sorted names of files in directory `name`; none if it is missing."""
+        return self._entries(name, directories=False)
+
+    def _entries(self, name: str, *, directories: bool) -> Names:
         place = self.path(name)
         with _worded(place, "list"):
             try:
                 with os.scandir(place) as entries:
-                    found = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+                    seen = [e for e in entries if not e.name.startswith(".")]
+                    found = [e.name for e in seen if e.is_dir() == directories]
             except FileNotFoundError:
                 return []
         return sorted(found)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bench.results.schema import Tool
 from bench.spec.plan import Plan
 
-__all__ = ["THEMES", "differences", "fingerprint"]
+__all__ = ["THEMES", "Unlike", "differences", "fingerprint", "unlike"]
 
 THEMES = ("workload", "dataset", "node", "device", "kernel", "storage", "loader", "tool")
 
@@ -96,9 +97,37 @@ def fingerprint(
     return plain | {"hash": hashlib.sha256(_canonical(themes)).hexdigest()}
 
 
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """One place at which two fingerprints differ.
+
+    Attributes:
+        path: Keys from the theme down; names of drivers have dots, so they are kept apart.
+        one: Value there in the first; None where there is none.
+        other: In the second.
+    """
+
+    path: tuple[str, ...]
+    one: Any
+    other: Any
+
+    @property
+    def name(self) -> str:
+        """The dotted path."""
+        return ".".join(self.path)
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return the dotted paths at which two fingerprints differ, hashes left aside."""
-    return sorted(set(_differ(one, other, "")) - {"hash"})
+    return [found.name for found in unlike(one, other)]
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Unlike]:
+    """Return where two fingerprints differ, with both values, by path; hashes left aside."""
+    if one == other:
+        return []
+    found = [u for u in _differ(one, other, ()) if u.path != ("hash",)]
+    return sorted(found, key=lambda u: u.path)
 
 
 def _workload(plan: Plan) -> dict[str, Any]:
@@ -175,11 +204,9 @@ def _canonical(themes: Mapping[str, Any]) -> bytes:
     return json.dumps(themes, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _differ(one: Any, other: Any, path: str) -> list[str]:
+def _differ(one: Any, other: Any, path: tuple[str, ...]) -> Iterator[Unlike]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return [
-            found
-            for key in one.keys() | other.keys()
-            for found in _differ(one.get(key), other.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if one == other else [path]
+        for key in one.keys() | other.keys():
+            yield from _differ(one.get(key), other.get(key), (*path, key))
+    elif one != other:
+        yield Unlike(path, one, other)

@@ -212,13 +212,15 @@ class Store:
 
 
 def open_store(path: str) -> Store:
-    """Return the store in a directory, which need not exist yet.
+    """Return the store in a directory or at an fsspec URL; it need not exist yet.
 
     Raises:
-        ResultsError: It is a URL; results go to directories.
+        ResultsError: There is no driver for the URL.
     """
     if "://" in path:
-        raise ResultsError(path, "is a URL; results are stored in directories", "give a directory")
+        from bench.results.remote import UrlFiles  # fsspec takes its time to import
+
+        return Store(UrlFiles(path))
     return Store(DirectoryFiles(path or "."))
 
 
