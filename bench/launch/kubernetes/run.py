@@ -7,7 +7,6 @@ have ended are collected. So taking up a run whose launcher died is the same wal
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -15,26 +14,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.agent.group import RepeatOutcome, rebuild_error
+from bench.agent.group import RepeatOutcome
 from bench.agent.site import Site
 from bench.errors import BenchError, InfrastructureError
 from bench.launch.assemble import assemble_repeat
 from bench.launch.campaign import Campaign
 from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.blueprint import ExistingClaim
+from bench.launch.kubernetes.collect import counted, outcome_of, quiet_log
 from bench.launch.kubernetes.connect import Connection, JsonObject
 from bench.launch.kubernetes.diagnosis import diagnose
 from bench.launch.kubernetes.heartbeat import Heartbeat
 from bench.launch.kubernetes.logs import Follower, PodLog, read_logs
 from bench.launch.kubernetes.manifests import Manifests, build
 from bench.launch.kubernetes.observed import observe
+from bench.launch.kubernetes.parts import ClusterSite, Listener
 from bench.launch.kubernetes.picture import Picture, PodView
-from bench.launch.kubernetes.timing import waits_seconds
+from bench.launch.kubernetes.timing import Began, waits_seconds
 from bench.launch.kubernetes.watch import Watcher
 from bench.results.store import RunKey, Store
 from bench.spec.plan import DatasetRef, Plan
 
-__all__ = ["ClusterRun", "ClusterSite", "Listener"]
+__all__ = ["ClusterRun"]
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 20.0
@@ -42,36 +43,6 @@ SETTLE_SECONDS = 20.0
 
 LOG_SECONDS = 15.0
 """For the followed log to deliver its last lines after the pod has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told how far a run is.
-
-    Attributes:
-        event: Takes (repeat, rank, event) of ranks, summed up by the first pod.
-        making: Takes a preparing pod's events.
-        waiting: Takes what the run waits for, in a few words.
-    """
-
-    event: Callable[[int, int, dict[str, Any]], None]
-    making: Callable[[dict[str, Any]], None]
-    waiting: Callable[[str], None]
-
-
-@dataclass(slots=True)
-class ClusterSite:
-    """What is known of where a run was, for its document.
-
-    Attributes:
-        site: As the first pod of the first repeat saw it; None where none came to say.
-        observed: What the API says of pods, nodes and volumes.
-        image_digests: Of the images that really ran.
-    """
-
-    site: Site | None = None
-    observed: dict[str, Any] = field(default_factory=dict)
-    image_digests: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -259,8 +230,6 @@ class ClusterRun:
                 return
             self._pump(watcher)
 
-    # Preparing
-
     def _prepare(self, watcher: Watcher) -> None:
         """Wait for the preparing Job, and take from it what the data set is."""
         job = self._build(None).blueprint.names.prepare
@@ -289,8 +258,6 @@ class ClusterRun:
         self.plan = self.plan.model_copy(update={"dataset": dataset})
         self._note(dataset=dataset.model_dump(mode="json"), prepared=time.monotonic() - begun)
 
-    # Measuring
-
     def _repeat(self, watcher: Watcher, owner: str, repeat: int) -> bool:
         """Measure or collect one repeat; return whether to go on."""
         manifests = self._build(owner)
@@ -303,7 +270,7 @@ class ClusterRun:
         )
         directory = self.scratch / str(repeat)
         directory.mkdir()
-        began = _Began(created)
+        began = Began(created)
         logs: dict[str, PodLog] = {}
 
         def on_event(event: dict[str, Any]) -> None:
@@ -326,35 +293,26 @@ class ClusterRun:
                     diagnose(self._picture, name, self.plan.settings.cluster, now=time.time())
                     or error
                 )
-            counted = self._counted(name)
+            pods = counted(self._picture.pods_of(name))
             self._finish_logs(
                 follower,
                 [
-                    log_of(pod.name) if pod.index == 0 else _quiet(logs, pod.name, directory)
-                    for pod in counted
+                    log_of(pod.name) if pod.index == 0 else quiet_log(logs, pod.name, directory)
+                    for pod in pods
                     if pod.exit_code is not None
                 ],
             )
-            outcome = self._outcome(directory, list(logs.values()), error)
+            outcome = outcome_of(self.plan, directory, list(logs.values()), error)
         except KeyboardInterrupt:
             outcome.interrupted = True
-            counted = self._counted(name)
-        self._keep(repeat, name, outcome, directory, logs, counted, began, started_at)
+            pods = counted(self._picture.pods_of(name))
+        self._keep(repeat, name, outcome, directory, logs, pods, began, started_at)
         if self.plan.storage.ephemeral is not None:
             self._remove_job(watcher, name)
         elif not self.nodes:
             # Other nodes would be another measurement.
-            self.nodes = tuple(sorted({pod.node for pod in counted if pod.node}))
+            self.nodes = tuple(sorted({pod.node for pod in pods if pod.node}))
         return outcome.error is None and not outcome.interrupted
-
-    def _counted(self, job: str) -> list[PodView]:
-        """Return one pod for each index: the one that succeeded, else the newest."""
-        found: dict[int, PodView] = {}
-        for pod in self._picture.pods_of(job):
-            before = found.get(pod.index)
-            if before is None or before.phase != "Succeeded":
-                found[pod.index] = pod
-        return [found[index] for index in sorted(found)]
 
     def _finish_logs(self, follower: Follower | None, logs: list[PodLog]) -> None:
         if follower is not None:
@@ -366,30 +324,6 @@ class ClusterRun:
             logs=[log for log in logs if not log.whole],
         )
 
-    def _outcome(
-        self, directory: Path, logs: list[PodLog], error: BenchError | None
-    ) -> RepeatOutcome:
-        outcome = RepeatOutcome(error=error)
-        missing = [f"pod {log.pod}: {words}" for log in logs if (words := log.missing())]
-        for rank in range(self.plan.num_ranks):
-            names = [f"rank-{rank}.json", f"steps-{rank}", f"pieces-{rank}", f"replay-{rank}"]
-            if all((directory / one).exists() for one in names):
-                outcome.ranks[rank] = json.loads((directory / names[0]).read_text())
-        lost = self.plan.num_ranks - len(outcome.ranks)
-        if error is None and (missing or lost):
-            told = next((log.error for log in logs if log.error is not None), None)
-            outcome.error = (
-                rebuild_error(told)
-                if told is not None
-                else InfrastructureError(
-                    f"logs of {len(missing) or lost} pods",
-                    f"tables of {lost} of {self.plan.num_ranks} ranks did not arrive"
-                    + (f": {'; '.join(missing)[:800]}" if missing else ""),
-                    "see whether nodes rotate logs below 10 MiB, or measure less with --duration",
-                )
-            )
-        return outcome
-
     def _keep(
         self,
         repeat: int,
@@ -397,8 +331,8 @@ class ClusterRun:
         outcome: RepeatOutcome,
         directory: Path,
         logs: dict[str, PodLog],
-        counted: list[PodView],
-        began: _Began,
+        pods: list[PodView],
+        began: Began,
         started_at: str,
     ) -> None:
         """Put the repeat's document together and store its tables."""
@@ -406,7 +340,7 @@ class ClusterRun:
         first = min(sites, key=lambda site: int(site["index"]), default=None)
         site = Site.from_json(first) if first is not None else None
         self.place.site = self.place.site or site
-        self.place.image_digests |= {pod.image_id for pod in counted if pod.image_id}
+        self.place.image_digests |= {pod.image_id for pod in pods if pod.image_id}
         if len(self.place.image_digests) > 1 and outcome.error is None:
             outcome.error = InfrastructureError(
                 f"Job {job}",
@@ -426,8 +360,8 @@ class ClusterRun:
         view = self._picture.jobs.get(job)
         waits = {}
         if view is not None:
-            notices = self._picture.notices_of([pod.name for pod in counted], kind="Pod")
-            waits = waits_seconds(view, counted, notices)
+            notices = self._picture.notices_of([pod.name for pod in pods], kind="Pod")
+            waits = waits_seconds(view, pods, notices)
         if began.seconds is not None:
             waits["launch"] = began.seconds
         for one in sites:
@@ -462,23 +396,3 @@ class ClusterRun:
             if all(pod.deleted for pod in self._picture.pods_of(name)):
                 return
             self._pump(watcher)
-
-
-@dataclass(slots=True)
-class _Began:
-    """When the measured phase began, by the launcher's clock."""
-
-    created: float
-    seconds: float | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            measuring = event["event"] == "phase" and event["phase"] == "measure"
-            if measuring and self.seconds is None:
-                self.seconds = time.monotonic() - self.created
-
-
-def _quiet(logs: dict[str, PodLog], pod: str, directory: Path) -> PodLog:
-    """Return the log of a pod whose progress the first pod tells."""
-    return logs.setdefault(pod, PodLog(pod, directory, lambda _: None))
