@@ -189,7 +189,7 @@ def _measure(
         runs = []
         for arm in arms:
             scratch = stack.enter_context(scratch_directory(options.results, arm.draft.plan.run_id))
-            runs.append(_cluster_run(arm, connection, namespace, store, scratch, line))
+            runs.append(_cluster_run(arm, connection, namespace, store, scratch, line, held))
         interleave(runs)
         documents = []
         for arm, run in zip(arms, runs, strict=True):
@@ -223,6 +223,7 @@ def _cluster_run(
     store: Store,
     scratch: Path,
     line: LiveLine,
+    leases: Sequence[HeldLease],
 ) -> ClusterRun:
     cell, plan = arm.draft.cell, arm.draft.plan
     follower = Follower(line, cell)
@@ -239,6 +240,7 @@ def _cluster_run(
         request=arm.draft.request(created_at=arm.created_at.isoformat()),
         existing=arm.checked.existing,
         ca_bundle=arm.draft.ca_bundle,
+        leases=leases,
     )
 
 

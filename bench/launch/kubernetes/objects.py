@@ -39,9 +39,10 @@ PATHS = {
     "ResourceClaimTemplate": (
         "/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaimtemplates"
     ),
+    "Lease": "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
 }
 
-LISTED = ("Job", "Pod", "Service", "ConfigMap", "PersistentVolumeClaim")
+LISTED = ("Job", "Pod", "Service", "ConfigMap", "PersistentVolumeClaim", "Lease")
 """What is looked for by run label; a ResourceClaimTemplate goes with its owner."""
 
 LIST_PATHS = PATHS | {"Pod": "/api/v1/namespaces/{namespace}/pods"}

@@ -27,7 +27,7 @@ def _rule(group: str, resources: Sequence[str], verbs: str) -> client.V1PolicyRu
 
 
 def _lease_rule() -> client.V1PolicyRule:
-    return _rule("coordination.k8s.io", ["leases"], "create,get,update,delete")
+    return _rule("coordination.k8s.io", ["leases"], "create,get,list,update,delete")
 
 
 def _run_rules(*, dra: bool) -> list[client.V1PolicyRule]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.launch.kubernetes.blueprint import ExistingClaim
 from bench.launch.kubernetes.collect import counted, outcome_of, quiet_log
 from bench.launch.kubernetes.connect import Connection, JsonObject
 from bench.launch.kubernetes.heartbeat import Heartbeat
+from bench.launch.kubernetes.lease import HeldLease
 from bench.launch.kubernetes.logs import Follower, PodLog, read_logs
 from bench.launch.kubernetes.manifests import Manifests, build
 from bench.launch.kubernetes.observed import observe
@@ -57,6 +58,7 @@ class ClusterRun:
         listener: Is told how far it is.
         request: What `attach` needs to build the run again, plain values.
         nodes: Names of nodes that alone may run it; empty for any.
+        leases: Held for it; they go with its objects, should the launcher be killed.
     """
 
     connection: Connection
@@ -70,6 +72,7 @@ class ClusterRun:
     existing: ExistingClaim | None = None
     ca_bundle: str | None = None
     nodes: tuple[str, ...] = ()
+    leases: Sequence[HeldLease] = ()
     place: ClusterSite = field(default_factory=ClusterSite)
     campaign: Campaign = field(default_factory=Campaign)
     _picture: Picture = field(default_factory=Picture)
@@ -163,6 +166,9 @@ class ClusterRun:
         """
         anchor = self._create(self._build(None).anchor)
         owner = str(anchor["metadata"]["uid"])
+        for lease in self.leases:
+            if lease.namespace == self.namespace:  # owners have no say elsewhere
+                lease.own_by(str(anchor["metadata"]["name"]), owner)
         manifests = self._build(owner)
         state = objects.state_data(self._create(manifests.state))
         if "dataset" in state:
