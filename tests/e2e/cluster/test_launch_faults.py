@@ -208,6 +208,16 @@ class Launchers:
         items = self.core.list_namespaced_pod(self.namespace, label_selector=label).items
         return [pod for pod in items if pod.status.phase == phase]
 
+    def measuring(self, *names):
+        """Return a measuring pod of each target by its name, once all of them run."""
+
+        def found():
+            pods = self.pods("measure")
+            by_target = {pod.metadata.annotations["bench/storage-target"]: pod for pod in pods}
+            return by_target if set(by_target) >= set(names) else None
+
+        return self.cluster.wait_for(found, what=f"measuring pods of {names}")
+
     def renewed_namespace(self):
         """Create the namespace where it is gone, for the fixture that will delete it."""
         with contextlib.suppress(ApiException):
@@ -360,3 +370,168 @@ def test_a_namespace_that_is_deleted_ends_the_run(launchers):
     assert f"Namespace {launchers.namespace}: was deleted by somebody else" in err
     assert launchers.agents() == []
     launchers.cluster.wait_for(launchers.renewed_namespace, what="the namespace to be gone")
+
+
+def test_what_cannot_start_fails_fast_in_the_clusters_words(launchers):
+    """Preflight finds nothing wrong: the faults show when pods are to start."""
+    cluster = launchers.cluster
+    cluster.require_own()
+    core = launchers.core
+    claim = {"storageClassName": "bench-ram", "accessModes": ["ReadWriteOnce"], "size": "1GiB"}
+    label = f"bench-test/{launchers.namespace}"
+    node = "node-1"
+    core.patch_node(node, {"metadata": {"labels": {label: "1"}}})
+    try:
+        processes = {
+            "image": launchers.start(
+                *launchers.words(
+                    name="image", place={"pvc": claim}, exclusive="false",
+                    image="localhost/none:0", image_pull_policy="IfNotPresent",
+                )
+            ),
+            "volume": launchers.start(
+                *launchers.words(
+                    name="volume", place={"pvc": claim | {"size": "900GiB"}}, exclusive="false",
+                    keep_dataset="keep",
+                )
+            ),
+        }  # fmt: skip
+        selector = {"pod": {"nodeSelector": {label: "1"}}, "pvc": claim}
+        processes["node"] = launchers.stopped(
+            *launchers.words(name="node", place=selector, exclusive="false"),
+            at=r"before Job .*-prepare$",
+        )
+    finally:
+        core.patch_node(node, {"metadata": {"labels": {label: None}}})
+    processes["node"].send_signal(signal.SIGCONT)
+    begun = time.monotonic()
+    said = {}
+    for name, process in processes.items():
+        code, out, said[name] = launchers.end(process)
+        assert code in (2, 5), out + said[name]
+    assert time.monotonic() - begun < FAST_SECONDS + 10, "three at a time on a small machine"
+    assert "localhost/none:0" in said["image"]
+    assert "ErrImagePull" in said["image"] or "ImagePullBackOff" in said["image"]
+    assert "ProvisioningFailed" in said["volume"]
+    assert "cannot be scheduled" in said["node"]
+    assert "selector" in said["node"]
+    assert launchers.objects() == []
+    kept = core.list_namespaced_persistent_volume_claim(launchers.namespace).items
+    assert [one.metadata.labels.get("bench/run-id") for one in kept] == [None]
+
+
+def test_a_quota_that_comes_after_preflight(launchers):
+    process = launchers.stopped(*launchers.words(), at=r"before Job .*-m0$")
+    quota = {"metadata": {"name": "late"}, "spec": {"hard": {"pods": "0"}}}
+    launchers.core.create_namespaced_resource_quota(launchers.namespace, quota)
+    launchers.cluster.wait_for(
+        lambda: (
+            launchers.core.read_namespaced_resource_quota("late", launchers.namespace).status.hard
+        ),
+        what="the quota counted",
+    )
+    process.send_signal(signal.SIGCONT)
+    err = launchers.fails(process)
+    assert "FailedCreate" in err
+    assert "exceeded quota: late" in err
+
+
+def test_who_takes_a_measuring_pod_is_named(launchers):
+    """Evicted, deleted, or deleted with its Job: three runs at once."""
+    core, batch = launchers.core, launchers.batch
+    names = ("evicted", "deleted", "jobless")
+    processes = {
+        name: launchers.start(
+            *launchers.words("--duration", "90", name=name, exclusive="false")
+        )
+        for name in names
+    }  # fmt: skip
+    pods = {name: pod.metadata for name, pod in launchers.measuring(*names).items()}
+    where = launchers.namespace
+    eviction = {"metadata": {"name": pods["evicted"].name}}
+    core.create_namespaced_pod_eviction(pods["evicted"].name, where, eviction)
+    core.delete_namespaced_pod(pods["deleted"].name, where)
+    job = pods["jobless"].labels["batch.kubernetes.io/job-name"]
+    batch.delete_namespaced_job(job, where, propagation_policy="Background")
+    begun = time.monotonic()
+    said = {}
+    for name, process in processes.items():
+        code, out, said[name] = launchers.end(process)
+        assert code == 5, f"{name}: {out}{said[name]}"
+    assert time.monotonic() - begun < FAST_SECONDS, said
+    assert pods["evicted"].name in said["evicted"]
+    assert "was taken away: EvictionByEvictionAPI" in said["evicted"]
+    assert pods["deleted"].name in said["deleted"]
+    assert "was deleted by somebody else" in said["deleted"]
+    assert f"Job {job}: was deleted by somebody else" in said["jobless"]
+    assert launchers.objects() == []
+    assert launchers.agents() == []
+
+
+def test_a_preparing_pod_that_is_evicted_is_replaced(launchers):
+    process = launchers.stopped(*launchers.words(size="300MiB"), at=MOMENTS["data set begun"])
+    (pod,) = launchers.pods("prepare") or launchers.pods("prepare", "Succeeded")
+    evicted = pod.status.phase == "Running"
+    eviction = {"metadata": {"name": pod.metadata.name}}
+    launchers.core.create_namespaced_pod_eviction(pod.metadata.name, launchers.namespace, eviction)
+    process.send_signal(signal.SIGCONT)
+    code, out, err = launchers.end(process)
+    assert evicted, "the data set was made too soon for this test"
+    assert code in (0, 4), out + err
+    assert launchers.objects() == []
+
+
+def test_a_pod_that_is_out_of_memory(launchers):
+    process = launchers.start(
+        *launchers.words("--set", "plan.ring_bytes=64MiB", memory_bytes="96MiB")
+    )
+    err = launchers.fails(process, seconds=60)
+    assert "out of memory (OOMKilled)" in err
+    assert "raise plan.cluster.memory_bytes" in err
+
+
+TRUNCATE = """
+import os, pathlib
+largest = max(pathlib.Path("/data").rglob("*"), key=lambda it: it.stat().st_size)
+os.truncate(largest, 4096)
+print(largest.name)
+"""
+
+
+def test_a_file_that_is_cut_off_after_it_was_checked(launchers):
+    process = launchers.stopped(*launchers.words(), at=r"before Job .*-m0$")
+    (made,) = launchers.pods("prepare", "Succeeded")
+    spec = launchers.cluster.api_client.sanitize_for_serialization(made.spec)
+    container = spec["containers"][0]
+    container["command"], container["args"] = ["python", "-c", TRUNCATE], []
+    spec = {key: spec[key] for key in ("containers", "volumes", "securityContext")} | {
+        "restartPolicy": "Never", "automountServiceAccountToken": False,
+    }  # fmt: skip
+    where = launchers.namespace
+    launchers.core.create_namespaced_pod(where, {"metadata": {"name": "cutter"}, "spec": spec})
+
+    def ended():
+        phase = launchers.core.read_namespaced_pod("cutter", where).status.phase
+        return phase if phase in ("Succeeded", "Failed") else None
+
+    assert launchers.cluster.wait_for(ended, what="the cut") == "Succeeded"
+    name = launchers.core.read_namespaced_pod_log("cutter", where).strip()
+    process.send_signal(signal.SIGCONT)
+    err = launchers.fails(process)
+    assert name in err
+
+
+def test_the_api_server_is_killed_while_pods_measure_and_comes_back(launchers):
+    """The launcher's rights are refused for a moment after the start; it does not mind."""
+    own = launchers.cluster.require_own()
+    process = launchers.stopped(
+        *launchers.words("--repeats", "2"), at=MOMENTS["data set made"].replace("after", "before")
+    )
+    own.kill_api_server()
+    process.send_signal(signal.SIGCONT)  # what comes next are writes, and nobody is there
+    own.start_api_server()
+    code, out, err = launchers.end(process)
+    assert code in (0, 4), out + err
+    (run,) = launchers.documents()
+    assert [repeat["index"] for repeat in run["repeats"]] == [0, 1]
+    assert launchers.objects() == []
