@@ -207,10 +207,16 @@ def _measure(
     for document in documents:
         present(document, store, as_json=options.as_json)
     if left:
-        raise InfrastructureError(
+        remains = InfrastructureError(
             f"namespace {namespace}",
             f"{len(left)} objects are not gone after {REMOVE_SECONDS:g} s: {', '.join(left[:8])}",
             f"run `bench clean -n {namespace}`",
+        )
+        if all(run.campaign.error is None for run in runs):
+            raise remains
+        # Why the run failed is the greater news, and is told last.
+        Console(stderr=True).print(
+            f"note: {remains}", highlight=False, markup=False, soft_wrap=True
         )
     for document, run in zip(documents, runs, strict=True):
         conclude(document, run.campaign)

@@ -212,8 +212,14 @@ class Launchers:
         """Return a measuring pod of each target by its name, once all of them run."""
 
         def found():
-            pods = self.pods("measure")
-            by_target = {pod.metadata.annotations["bench/storage-target"]: pod for pod in pods}
+            jobs = {
+                job.metadata.name: job.metadata.annotations["bench/storage-target"]
+                for job in self.batch.list_namespaced_job(self.namespace).items
+            }
+            by_target = {
+                jobs[pod.metadata.labels["batch.kubernetes.io/job-name"]]: pod
+                for pod in self.pods("measure")
+            }
             return by_target if set(by_target) >= set(names) else None
 
         return self.cluster.wait_for(found, what=f"measuring pods of {names}")
@@ -516,6 +522,7 @@ def test_a_file_that_is_cut_off_after_it_was_checked(launchers):
 
     assert launchers.cluster.wait_for(ended, what="the cut") == "Succeeded"
     name = launchers.core.read_namespaced_pod_log("cutter", where).strip()
+    launchers.core.delete_namespaced_pod("cutter", where)  # the claim stays while it is there
     process.send_signal(signal.SIGCONT)
     err = launchers.fails(process)
     assert name in err
