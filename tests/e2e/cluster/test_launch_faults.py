@@ -212,14 +212,8 @@ class Launchers:
         """Return a measuring pod of each target by its name, once all of them run."""
 
         def found():
-            jobs = {
-                job.metadata.name: job.metadata.annotations["bench/storage-target"]
-                for job in self.batch.list_namespaced_job(self.namespace).items
-            }
-            by_target = {
-                jobs[pod.metadata.labels["batch.kubernetes.io/job-name"]]: pod
-                for pod in self.pods("measure")
-            }
+            pods = self.pods("measure")
+            by_target = {pod.metadata.labels["bench/storage-target"]: pod for pod in pods}
             return by_target if set(by_target) >= set(names) else None
 
         return self.cluster.wait_for(found, what=f"measuring pods of {names}")
