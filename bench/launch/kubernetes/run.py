@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,6 @@ from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.blueprint import ExistingClaim
 from bench.launch.kubernetes.collect import counted, outcome_of, quiet_log
 from bench.launch.kubernetes.connect import Connection, JsonObject
-from bench.launch.kubernetes.diagnosis import diagnose
 from bench.launch.kubernetes.heartbeat import Heartbeat
 from bench.launch.kubernetes.logs import Follower, PodLog, read_logs
 from bench.launch.kubernetes.manifests import Manifests, build
@@ -31,15 +30,12 @@ from bench.launch.kubernetes.observed import observe
 from bench.launch.kubernetes.parts import ClusterSite, Listener
 from bench.launch.kubernetes.picture import Picture, PodView
 from bench.launch.kubernetes.timing import Began, waits_seconds
+from bench.launch.kubernetes.waiting import Waiter
 from bench.launch.kubernetes.watch import Watcher
 from bench.results.store import RunKey, Store
 from bench.spec.plan import DatasetRef, Plan
 
 __all__ = ["ClusterRun"]
-
-POLL_SECONDS = 0.5
-SETTLE_SECONDS = 20.0
-"""For the other pods to end and say why, once one of them has failed."""
 
 LOG_SECONDS = 15.0
 """For the followed log to deliver its last lines after the pod has ended."""
@@ -78,6 +74,7 @@ class ClusterRun:
     campaign: Campaign = field(default_factory=Campaign)
     _picture: Picture = field(default_factory=Picture)
     _intended: dict[str, JsonObject] = field(default_factory=dict)
+    _known: DatasetRef | None = None
 
     def steps(self) -> Generator[None, None, None]:
         """Run step by step: the data set, each repeat, and what the cluster says of it all.
@@ -85,7 +82,9 @@ class ClusterRun:
         Yields after the data set and after each repeat, so that others can run in between. A
         failure ends the steps and is in the campaign. Objects stay: see `remove`.
         """
-        self._picture.prefix = self._build(None).blueprint.names.base
+        blueprint = self._build(None).blueprint
+        self._picture.prefix = blueprint.names.base
+        self._picture.others = frozenset(filter(None, [blueprint.claim_name]))
         try:
             owner = self._create_all()
             with (
@@ -96,11 +95,19 @@ class ClusterRun:
                     run_id=self.plan.run_id,
                 ) as watcher,
             ):
-                self._prepare(watcher)
+                waiter = Waiter(
+                    connection=self.connection,
+                    namespace=self.namespace,
+                    cluster=self.plan.settings.cluster,
+                    picture=self._picture,
+                    watcher=watcher,
+                    told=self.listener.waiting,
+                )
+                self._prepare(waiter)
                 yield
                 self._create(self._build(owner).plan_config)
                 for repeat in range(self.plan.settings.repeats):
-                    if not self._repeat(watcher, owner, repeat):
+                    if not self._repeat(waiter, owner, repeat):
                         return
                     yield
             self.place.observed = observe(
@@ -115,7 +122,16 @@ class ClusterRun:
             self.campaign.error = self.campaign.error or error
 
     def remove(self, *, timeout_seconds: float = 90.0) -> list[str]:
-        """Remove the run's objects; return the names of those that are still there."""
+        """Remove the run's objects; return the names of those that are still there.
+
+        Goes on after one Ctrl-C: who has pressed it once may well do so again.
+        """
+        try:
+            return self._remove(timeout_seconds)
+        except KeyboardInterrupt:
+            return self._remove(timeout_seconds)
+
+    def _remove(self, timeout_seconds: float) -> list[str]:
         return objects.remove_run(
             self.connection.api_client,
             self.plan.run_id,
@@ -148,8 +164,10 @@ class ClusterRun:
         anchor = self._create(self._build(None).anchor)
         owner = str(anchor["metadata"]["uid"])
         manifests = self._build(owner)
+        state = objects.state_data(self._create(manifests.state))
+        if "dataset" in state:
+            self._known = DatasetRef.model_validate(state["dataset"])
         for value in (
-            manifests.state,
             manifests.claim,
             manifests.claim_template,
             manifests.service,
@@ -168,70 +186,13 @@ class ClusterRun:
             namespace=self.namespace,
         )
 
-    # Watching
+    # Preparing and measuring
 
-    def _pump(self, watcher: Watcher) -> None:
-        """Take all changes that have come, or wait a moment for one."""
-        change = watcher.next(timeout_seconds=POLL_SECONDS)
-        while change is not None:
-            self._picture.take(change)
-            change = watcher.next(timeout_seconds=0)
-
-    def _wait(
-        self, watcher: Watcher, job: str, log_of_first: Callable[[str], PodLog]
-    ) -> tuple[BenchError | None, Follower | None]:
-        """Wait for the end of a Job, following its first pod's log."""
-        follower: Follower | None = None
-        cluster = self.plan.settings.cluster
-        waited_for = ""
-        while True:
-            pods = self._picture.pods_of(job)
-            if follower is None and pods and pods[0].index == 0 and pods[0].started is not None:
-                log = log_of_first(pods[0].name)
-                follower = Follower(self.connection.api_client, namespace=self.namespace, log=log)
-                follower.start()
-            error = diagnose(self._picture, job, cluster, now=time.time())
-            if error is not None:
-                return error, follower
-            view = self._picture.jobs.get(job)
-            if view is not None and view.complete and self._all_ended(job):
-                return None, follower
-            if follower is None:
-                words = self._waits_for(job, pods)
-                if words != waited_for:
-                    waited_for = words
-                    self.listener.waiting(words)
-            self._pump(watcher)
-
-    def _all_ended(self, job: str) -> bool:
-        pods = self._picture.pods_of(job)
-        return bool(pods) and all(p.exit_code is not None or p.deleted for p in pods)
-
-    def _waits_for(self, job: str, pods: list[PodView]) -> str:
-        view = self._picture.jobs.get(job)
-        if view is not None and view.suspended:
-            return "the queue"
-        if not pods:
-            return "pods"
-        waiting = [pod for pod in pods if pod.started is None]
-        for pod in waiting:
-            if not pod.node:
-                return f"a node for {len(waiting)} of {len(pods)} pods"
-            return pod.waiting[0] or f"{len(waiting)} of {len(pods)} pods to start"
-        return "pods"
-
-    def _settle(self, watcher: Watcher, job: str) -> None:
-        """Give the pods of a failed Job time to end and to say why."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        started = [p.name for p in self._picture.pods_of(job) if p.started is not None]
-        while time.monotonic() < deadline:
-            pods = [self._picture.pods[name] for name in started]
-            if all(pod.exit_code is not None or pod.deleted for pod in pods):
-                return
-            self._pump(watcher)
-
-    def _prepare(self, watcher: Watcher) -> None:
+    def _prepare(self, waiter: Waiter) -> None:
         """Wait for the preparing Job, and take from it what the data set is."""
+        if self._known is not None:  # an earlier launcher has noted it; the pod may be gone
+            self.plan = self.plan.model_copy(update={"dataset": self._known})
+            return
         job = self._build(None).blueprint.names.prepare
         directory = self.scratch / "prepare"
         directory.mkdir(exist_ok=True)
@@ -241,7 +202,7 @@ class ClusterRun:
             return logs.setdefault(pod, PodLog(pod, directory, self.listener.making))
 
         begun = time.monotonic()
-        error, follower = self._wait(watcher, job, log_of)
+        error, follower = waiter.wait(job, log_of)
         ended = [p for p in self._picture.pods_of(job) if p.exit_code is not None]
         self._finish_logs(follower, [log_of(pod.name) for pod in ended])
         if error is not None:
@@ -258,7 +219,7 @@ class ClusterRun:
         self.plan = self.plan.model_copy(update={"dataset": dataset})
         self._note(dataset=dataset.model_dump(mode="json"), prepared=time.monotonic() - begun)
 
-    def _repeat(self, watcher: Watcher, owner: str, repeat: int) -> bool:
+    def _repeat(self, waiter: Waiter, owner: str, repeat: int) -> bool:
         """Measure or collect one repeat; return whether to go on."""
         manifests = self._build(owner)
         job = manifests.measure(repeat)
@@ -286,13 +247,7 @@ class ClusterRun:
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         outcome = RepeatOutcome()
         try:
-            error, follower = self._wait(watcher, name, log_of)
-            if error is not None:
-                self._settle(watcher, name)
-                error = (
-                    diagnose(self._picture, name, self.plan.settings.cluster, now=time.time())
-                    or error
-                )
+            error, follower = waiter.wait(name, log_of)
             pods = counted(self._picture.pods_of(name))
             self._finish_logs(
                 follower,
@@ -302,13 +257,15 @@ class ClusterRun:
                     if pod.exit_code is not None
                 ],
             )
+            # One that was replaced does not count, nor what is missing of it.
+            logs = {pod.name: logs[pod.name] for pod in pods if pod.name in logs}
             outcome = outcome_of(self.plan, directory, list(logs.values()), error)
         except KeyboardInterrupt:
             outcome.interrupted = True
             pods = counted(self._picture.pods_of(name))
         self._keep(repeat, name, outcome, directory, logs, pods, began, started_at)
         if self.plan.storage.ephemeral is not None:
-            self._remove_job(watcher, name)
+            self._remove_job(waiter, name)
         elif not self.nodes:
             # Other nodes would be another measurement.
             self.nodes = tuple(sorted({pod.node for pod in pods if pod.node}))
@@ -384,7 +341,7 @@ class ClusterRun:
         self.campaign.error = outcome.error
         self.campaign.interrupted = outcome.interrupted
 
-    def _remove_job(self, watcher: Watcher, name: str) -> None:
+    def _remove_job(self, waiter: Waiter, name: str) -> None:
         """Remove a Job whose pods hold volumes of their own, before the next one needs room."""
         api = self.connection.api_client
         view = self._picture.jobs.get(name)
@@ -395,4 +352,4 @@ class ClusterRun:
         while time.monotonic() < deadline:
             if all(pod.deleted for pod in self._picture.pods_of(name)):
                 return
-            self._pump(watcher)
+            waiter.pump()
