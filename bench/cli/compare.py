@@ -25,7 +25,7 @@ from bench.measure.host import harness_commit
 from bench.policy.gate import GATES, Gate, exit_code, is_warning
 from bench.report.comparison import FORMATS, render
 from bench.results.files import DirectoryFiles
-from bench.results.gather import GivenRun, gather, gather_directory
+from bench.results.gather import GivenRun, collector_paused, gather, gather_directory
 from bench.results.schema import Tool
 
 __all__ = ["command"]
@@ -108,13 +108,16 @@ def command(
     if baseline is None or candidate is None:
         raise UsageError("bench compare", "needs BASELINE and CANDIDATE", "see --help")
     places = _outputs(outputs)
-    comparison = compare(
-        gather(baseline, results=results),
-        gather(candidate, results=results),
-        parameters=_parameters(gate or "ci", **rules),
-        tool=Tool(version=__version__, commit=harness_commit(), python=platform.python_version()),
-        created_at=datetime.fromtimestamp(time.time(), UTC),
-    )
+    with collector_paused():
+        comparison = compare(
+            gather(baseline, results=results),
+            gather(candidate, results=results),
+            parameters=_parameters(gate or "ci", **rules),
+            tool=Tool(
+                version=__version__, commit=harness_commit(), python=platform.python_version()
+            ),
+            created_at=datetime.fromtimestamp(time.time(), UTC),
+        )
     _refuse(comparison)
     contents = [render(comparison, place.suffix) for place in places]  # all before any is written
     for place, content in zip(places, contents, strict=True):

@@ -14,13 +14,24 @@ __all__ = ["DOCUMENTS", "command", "schema_of"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-DOCUMENTS = ("workload", "storagetarget", "requirements", "plan", "run", "approval")
+DOCUMENTS = (
+    "workload",
+    "storagetarget",
+    "requirements",
+    "plan",
+    "run",
+    "comparison",
+    "history",
+    "approval",
+)
 
 
 def schema_of(document: str) -> dict[str, Any]:
     """Return the JSON Schema of one of DOCUMENTS; the same for the same version of bench."""
     from pydantic import BaseModel
 
+    from bench.analysis.comparison.document import Comparison
+    from bench.analysis.history import History
     from bench.policy.document import Approval
     from bench.results.schema import Run
     from bench.spec.documents import StorageTarget, Workload
@@ -30,7 +41,7 @@ def schema_of(document: str) -> dict[str, Any]:
     models: dict[str, type[BaseModel]] = dict(
         zip(
             DOCUMENTS,
-            (Workload, StorageTarget, Requirements, Plan, Run, Approval),
+            (Workload, StorageTarget, Requirements, Plan, Run, Comparison, History, Approval),
             strict=True,
         )
     )
@@ -57,7 +68,7 @@ def _drop_field_titles(schema: dict[str, Any]) -> None:
 def command(document: str, output: Path | None) -> None:
     """Print the JSON Schema of DOCUMENT.
 
-    One of workload, storagetarget, requirements, plan, run and approval.
+    One of workload, storagetarget, requirements, plan, run, comparison, history and approval.
 
     An editor with the YAML language server checks a file that begins with the line
     "# yaml-language-server: $schema=FILE".

@@ -21,7 +21,7 @@ from bench.results.remote import UrlFiles
 from bench.results.schema import Run
 from bench.results.store import DOCUMENT, open_store
 
-__all__ = ["Gathered", "GivenRun", "gather", "gather_directory"]
+__all__ = ["Gathered", "GivenRun", "collector_paused", "gather", "gather_directory"]
 
 MAX_PROBLEMS = 10
 STEPS = "steps"
@@ -82,7 +82,7 @@ def gather(name: str, *, results: str) -> Gathered:
         ResultsError: There is no such run, or none at all.
         DocumentError: Documents are damaged, edited or of another version; all of them.
     """
-    with _collector_paused():
+    with collector_paused():
         return _gather_all(name, results)
 
 
@@ -109,7 +109,7 @@ def gather_directory(place: str) -> Gathered:
     Raises:
         ResultsError: It is missing, or cannot be read.
     """
-    with _collector_paused():
+    with collector_paused():
         return _from_url(place) if "://" in place else _from_directory(place)
 
 
@@ -126,7 +126,7 @@ def _from_directory(place: str) -> Gathered:
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Read without looking for cycles, of which documents have none: it takes half the time."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -38,6 +38,7 @@ class UrlFiles:
         """Write and remove a small object."""
         name = f"{self._base}/.writable"
         with _worded(self.root, "write to"):
+            self._fs.makedirs(self._base, exist_ok=True)
             self._fs.pipe_file(name, b"writable?\n")
             self._fs.rm_file(name)
 
@@ -66,7 +67,7 @@ class UrlFiles:
         """Return the sorted names of all files, relative to the root."""
         with _worded(self.root, "list"):
             self._fs.invalidate_cache()
-            found = self._fs.find(self._base)
+            found = [path for path in self._fs.find(self._base) if str(path) != self._base]
         prefix = f"{self._base.rstrip('/')}/"
         return sorted(str(path).removeprefix(prefix) for path in found)
 

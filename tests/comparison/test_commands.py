@@ -138,9 +138,9 @@ def test_sides_are_files_directories_ids_lists_and_baselines(bench) -> None:
         (runs[0].id[:12], runs[1].id[:12]),
         (f"file://{places[0].absolute()}", f"file://{places[1].absolute()}/run.json"),
     ):
-        assert (
-            json.loads(bench("compare", left, right, "--json")[1])["cells"][0]["metrics"] == metric
-        )
+        status, out, err = bench("compare", left, right, "--json")
+        assert (status, err) == (0, ""), (left, right)
+        assert json.loads(out)["cells"][0]["metrics"] == metric
     both = json.loads(bench("compare", f"{runs[0].id},{runs[2].id}", runs[1].id, "--json")[1])
     assert both["cells"][0]["baseline"]["n"] == 10
     assert bench("baseline", "set", "nightly", runs[0].id, "--why", "first", "--by", "eva")[0] == 0

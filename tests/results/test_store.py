@@ -179,9 +179,9 @@ def test_a_name_cannot_leave_the_store(store: Store, made: MadeRun, name: str) -
         RunKey(name, "unet3d", "id")
 
 
-def test_a_url_is_refused_clearly() -> None:
-    with pytest.raises(ResultsError, match="is a URL; results are stored in directories"):
-        open_store("s3://bucket/results")
+def test_a_url_without_a_driver_is_refused_clearly() -> None:
+    with pytest.raises(ResultsError, match="nosuch://bucket/results: cannot be opened"):
+        open_store("nosuch://bucket/results")
 
 
 def test_a_writable_store_is_left_as_it_was(store: Store, tmp_path: Path) -> None:
