@@ -191,16 +191,15 @@ def _measure(
             scratch = stack.enter_context(scratch_directory(options.results, arm.draft.plan.run_id))
             runs.append(_cluster_run(arm, connection, namespace, store, scratch, line, held))
         interleave(runs)
-        documents = []
-        for arm, run in zip(arms, runs, strict=True):
-            if any(one.lost.is_set() for one in held) and run.campaign.error is None:
-                run.campaign.error = InfrastructureError(
-                    held[0].place,
-                    "was lost while the run measured: another one may have disturbed it",
-                    "run again",
-                )
+        try:
             # Stored before anything is removed: a launcher that dies in between loses nothing.
-            documents.append(store.write_run(_document(arm, run)))
+            documents = [
+                _stored(arm, run, held, store) for arm, run in zip(arms, runs, strict=True)
+            ]
+        except KeyboardInterrupt:
+            for run in runs:
+                run.remove(timeout_seconds=REMOVE_SECONDS)
+            raise
         line.update(Progress(phase="clean-up"))
         for run in runs:
             left += run.remove(timeout_seconds=REMOVE_SECONDS)
@@ -220,6 +219,16 @@ def _measure(
         )
     for document, run in zip(documents, runs, strict=True):
         conclude(document, run.campaign)
+
+
+def _stored(arm: _Arm, run: ClusterRun, held: Sequence[HeldLease], store: Store) -> Run:
+    if any(one.lost.is_set() for one in held) and run.campaign.error is None:
+        run.campaign.error = InfrastructureError(
+            held[0].place,
+            "was lost while the run measured: another one may have disturbed it",
+            "run again",
+        )
+    return store.write_run(_document(arm, run))
 
 
 def _cluster_run(
