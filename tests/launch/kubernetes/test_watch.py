@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 from stub_api import Answer, status, stub_api
 
 from bench.errors import InfrastructureError, UsageError
@@ -214,3 +215,60 @@ def test_a_namespace_that_goes():
     words = "namespace here: unable to create new content because it is being terminated"
     with pytest.raises(InfrastructureError, match="somebody deletes the namespace"):
         created({"POST": [status(403, words)]})
+
+
+# Finding and removing
+
+
+def left_over(answer: Callable[[str, str], Answer]) -> list[str]:
+    with stub_api(answer) as (host, _):
+        configuration = client.Configuration()
+        configuration.host, configuration.retries = host, False
+        api = client.ApiClient(configuration)
+        found = objects.leftovers(api, namespace="here", selector="bench/run-id")
+    return [f"{one['kind']} {one['metadata']['name']}" for one in found]
+
+
+def test_leftovers_are_of_all_kinds():
+    found = left_over(lambda *_: listed(item("a")))
+    assert found == [f"{kind} a" for kind in objects.LISTED]
+    assert "Lease a" in found
+
+
+def test_who_may_not_see_leases_has_none():
+    def answer(_: str, path: str) -> Answer:
+        return status(403, "no") if "/leases" in path else listed(item("a"))
+
+    assert "Pod a" in left_over(answer)
+
+
+def test_who_may_not_see_pods_is_told_so():
+    def answer(_: str, path: str) -> Answer:
+        return status(403, "no") if "/pods" in path else listed(item("a"))
+
+    with pytest.raises(ApiException):
+        left_over(answer)
+
+
+def test_removing_goes_on_until_all_is_gone():
+    left = {"jobs": [item("run-prepare")], "pods": [item("run-pod")]}
+    left["pods"][0]["metadata"]["ownerReferences"] = [{"kind": "Job"}]
+    deleted: list[str] = []
+
+    def answer(method: str, path: str) -> Answer:
+        kind = path.partition("?")[0].split("/here/")[1].split("/")[0]
+        if method == "DELETE":
+            deleted.append(path)
+            left.pop("jobs", None)
+            return 200, {}
+        if deleted and kind == "pods":  # they go a moment later
+            return listed(*left.pop("pods", []))
+        return listed(*left.get(kind, []))
+
+    with stub_api(answer) as (host, _):
+        configuration = client.Configuration()
+        configuration.host, configuration.retries = host, False
+        api = client.ApiClient(configuration)
+        assert objects.remove_run(api, "run", namespace="here", timeout_seconds=10) == []
+        assert objects.remove_run(api, "run", namespace="here", timeout_seconds=0) == []
+    assert deleted == ["/apis/batch/v1/namespaces/here/jobs/run-prepare"]
