@@ -32,6 +32,7 @@ from bench.launch.kubernetes.interleave import interleave
 from bench.launch.kubernetes.lease import HeldLease
 from bench.launch.kubernetes.manifests import dry_run as dry_run_yaml
 from bench.launch.kubernetes.names import DRY_RUN_ID, Names
+from bench.launch.kubernetes.parts import Listener
 from bench.launch.kubernetes.request import (
     Checked,
     Draft,
@@ -41,7 +42,7 @@ from bench.launch.kubernetes.request import (
     load_state,
     manifests_of,
 )
-from bench.launch.kubernetes.run import ClusterRun, Listener
+from bench.launch.kubernetes.run import ClusterRun
 from bench.measure.host import unknown_host
 from bench.results.schema import Run
 from bench.results.store import RunKey, Store, open_store

@@ -82,7 +82,9 @@ def test_every_command_parses_down_to_its_overrides(page: str, line: str) -> Non
     given = context.params
     overrides = given["overrides"]
     workload = load_workload(given["workload"], overrides=overrides)
-    load_storage(given["storage"], overrides=overrides)
+    targets = given["storage"]
+    for target in (targets,) if isinstance(targets, str) else targets:
+        load_storage(target, overrides=overrides)
     settings = plan_settings(
         overrides,
         **{

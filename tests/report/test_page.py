@@ -228,4 +228,10 @@ def test_templates_are_packaged() -> None:
     import bench.report
 
     folder = Path(bench.report.__file__).parent / "templates"
-    assert {p.name for p in folder.iterdir()} == {"page.html.j2", "page.css"}
+    assert {p.name for p in folder.iterdir()} == {
+        "comparison.css",
+        "comparison.html.j2",
+        "history.html.j2",
+        "page.css",
+        "page.html.j2",
+    }

@@ -72,5 +72,5 @@ def test_a_missing_target_lists_targets(here: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_storage("local_dir")
     assert str(caught.value).endswith(
-        "did you mean local-dir? known: local-dir, object-s3, simulated"
+        "did you mean local-dir? known: ephemeral-ssd, local-dir, lustre, object-s3, simulated"
     )

@@ -299,6 +299,17 @@ def server_message(error: ApiException) -> str:
     return " ".join(str(said or error.reason or f"HTTP {error.status}").split())
 
 
+def _forbidden(said: str, place: str) -> BenchError:
+    if "being terminated" in said:
+        return InfrastructureError(place, said, "somebody deletes the namespace; use another")
+    remedy = "apply what `bench render rbac` prints, or ask for it"
+    if "exceeded quota" in said:
+        remedy = "ask for less, or for a larger ResourceQuota"
+    elif "violates PodSecurity" in said:
+        remedy = "the namespace's Pod Security label forbids the pod"
+    return UsageError(place, said, remedy)
+
+
 def _of_status(error: ApiException, place: str) -> BenchError:
     said = server_message(error)
     match error.status:
@@ -308,12 +319,8 @@ def _of_status(error: ApiException, place: str) -> BenchError:
                 f"refuses the credentials: {said}",
                 "log in again; they may have expired",
             )
-        case 403 if "exceeded quota" in said:
-            return UsageError(place, said, "ask for less, or for a larger ResourceQuota")
-        case 403 if "violates PodSecurity" in said:
-            return UsageError(place, said, "the namespace's Pod Security label forbids the pod")
         case 403:
-            return UsageError(place, said, "apply what `bench render rbac` prints, or ask for it")
+            return _forbidden(said, place)
         case 404:
             return UsageError(place, said, "create it, or correct the name")
         case 409:

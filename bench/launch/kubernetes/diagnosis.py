@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator
 
 from bench.agent.group import rebuild_error
-from bench.errors import BenchError, InfrastructureError, PeerLost, UsageError
+from bench.errors import BenchError, InfrastructureError, Interrupted, PeerLost, UsageError
+from bench.launch.kubernetes.collect import counted
 from bench.launch.kubernetes.picture import Picture, PodView
 from bench.spec.cluster import ClusterSettings
 
@@ -20,6 +21,9 @@ __all__ = ["diagnose", "ended_badly", "verdict_of"]
 PATIENCE_SECONDS = 15.0
 """Some refusals pass: a quota is freed a moment later, a scheduler sees a new volume late."""
 
+RECENT_SECONDS = 60.0
+"""What was said of a claim longer before the pod was made is about an older one."""
+
 HOPELESS_IMAGES = frozenset({"InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 IMAGE_FAULTS = frozenset({"ImagePullBackOff", "ErrImagePull", "RegistryUnavailable"})
 CONTAINER_FAULTS = frozenset(
@@ -27,6 +31,13 @@ CONTAINER_FAULTS = frozenset(
 )
 
 IMAGE_REMEDY = "push the image, correct plan.cluster.image, or name plan.cluster.image_pull_secrets"
+
+
+PREPARE = "-prepare"
+
+
+class _TakenAwayError(InfrastructureError):
+    """A pod was evicted, preempted or deleted: no fault of its own."""
 
 
 def verdict_of(pod: PodView) -> dict[str, object] | None:
@@ -45,16 +56,17 @@ def ended_badly(pod: PodView) -> BenchError | None:
         return InfrastructureError(
             place, "was killed: out of memory (OOMKilled)", "raise plan.cluster.memory_bytes"
         )
+    if pod.disrupted:
+        return _TakenAwayError(place, f"was taken away: {pod.disrupted}", "run again")
     verdict = verdict_of(pod)
     if verdict is not None and isinstance(verdict.get("error"), dict):
-        told = verdict["error"]
-        if pod.disrupted:
-            return InfrastructureError(place, f"was taken away: {pod.disrupted}", "run again")
-        error = rebuild_error(told)  # type: ignore[arg-type]
-        error.place = f"{error.place} (pod {pod.name})"
-        return type(error)(error.place, error.problem, error.remedy)
-    if pod.disrupted:
-        return InfrastructureError(place, f"was taken away: {pod.disrupted}", "run again")
+        error = rebuild_error(verdict["error"])  # type: ignore[arg-type]
+        if isinstance(error, Interrupted):
+            words = "was deleted" if pod.deleted else "was told to end"
+            return _TakenAwayError(place, f"{words} by somebody else", "run again")
+        return type(error)(f"{error.place} (pod {pod.name})", error.problem, error.remedy)
+    if pod.deleted and pod.exit_code != 0:
+        return _TakenAwayError(place, "was deleted by somebody else", "run again")
     if pod.phase == "Failed" or (pod.exit_code or 0) != 0:
         words = pod.reason or f"ended with status {pod.exit_code}"
         if pod.exit_reason and pod.exit_reason != "Error":
@@ -84,20 +96,29 @@ def diagnose(
         return None
     if view.deleted:
         return InfrastructureError(f"Job {job}", "was deleted by somebody else", "run again")
-    pods = picture.pods_of(job)
+    pods = counted(picture.pods_of(job))
     lost: BenchError | None = None
     for pod in pods:
         error = ended_badly(pod)
-        if error is not None and not isinstance(error, PeerLost):
+        if isinstance(error, (PeerLost, _TakenAwayError)):
+            # Others say more than who lost a peer. Whether a pod that was taken away is
+            # replaced is the Job's to say, and at its deadline the Job itself takes them.
+            lost = error if lost is None or isinstance(lost, PeerLost) else lost
+        elif error is not None:
             return error
-        lost = lost or error
-    if view.failed:
-        # Its pods' last words may be still to come, and say more.
-        return lost or _of_job(job, view.failed)
+    if view.failed and (lost is None or "DeadlineExceeded" in view.failed):
+        return _of_job(job, view.failed)  # its pods' last words may be still to come
+    if lost is not None and (view.failed or not _passes(lost, job)):
+        return lost
     since = view.admitted or view.created or now
     for error in (*_refused(picture, job, now=now, since=since), *_stuck(picture, pods, now=now)):
         return error
     return _late(picture, job, pods, cluster, now=now, since=since)
+
+
+def _passes(lost: BenchError, job: str) -> bool:
+    """Whether a Job may go on after what befell a pod: a preparing one is replaced."""
+    return isinstance(lost, PeerLost) or job.endswith(PREPARE)
 
 
 def _of_job(job: str, words: str) -> BenchError:
@@ -120,7 +141,7 @@ def _refused(picture: Picture, job: str, *, now: float, since: float) -> Iterato
         yield UsageError(
             f"Job {job}",
             f"its pods may not be created (FailedCreate): {notice.message}",
-            "correct what the cluster names; `bench run` without --no-preflight says it before",
+            "correct what the cluster names, and run again",
         )
 
 
@@ -163,12 +184,12 @@ def _grows(picture: Picture, pod: PodView) -> bool:
 
 
 def _claim_words(picture: Picture, pod: PodView) -> str:
-    base = pod.name.rsplit("-m", 1)[0].rsplit("-prepare", 1)[0]
-    names = [name for name, phase in picture.claims.items() if phase == "Pending"]
+    names = {name for name, phase in picture.claims.items() if phase == "Pending"}
+    since = (pod.created or 0.0) - RECENT_SECONDS
     said = [
         f"claim {notice.name}: {notice.reason}: {notice.message}"
-        for notice in picture.notices_of(names, kind="PersistentVolumeClaim")
-        if notice.name.startswith(base) and notice.warning
+        for notice in picture.notices_of(names | picture.others, kind="PersistentVolumeClaim")
+        if notice.warning and (notice.at is None or notice.at > since)
     ]
     return said[-1] if said else ""
 
@@ -194,7 +215,7 @@ def _late(
         return None
     waiting = [pod for pod in pods if pod.phase == "Pending"]
     if (waiting or not pods) and now - since > cluster.start_timeout_seconds:
-        names = [job, *(pod.name for pod in waiting), *picture.claims]
+        names = [job, *(pod.name for pod in waiting), *picture.claims, *picture.others]
         words = [
             f"{notice.reason}: {notice.message}"
             for notice in picture.notices_of(names)

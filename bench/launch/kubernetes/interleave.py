@@ -29,6 +29,7 @@ def interleave(arms: Sequence[ClusterRun]) -> None:
 
 def _alternate(arms: Sequence[ClusterRun], steps: Sequence[Generator[None, None, None]]) -> None:
     order = list(range(len(arms)))
+    made = False
     while order:
         for index in list(order):
             nodes = next((arm.nodes for arm in arms if arm.nodes), ())
@@ -39,4 +40,6 @@ def _alternate(arms: Sequence[ClusterRun], steps: Sequence[Generator[None, None,
                 for arm in arms:
                     arm.campaign.interrupted |= arms[index].campaign.interrupted
                 return
-        order.reverse()
+        if made:
+            order.reverse()
+        made = True  # the first round made the data sets: A B, and then A B B A

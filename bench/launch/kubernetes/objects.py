@@ -10,6 +10,7 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from bench.errors import InfrastructureError
 from bench.launch.kubernetes import names as n
 from bench.launch.kubernetes.connect import (
     API_FAULTS,
@@ -47,7 +48,14 @@ LIST_PATHS = PATHS | {"Pod": "/api/v1/namespaces/{namespace}/pods"}
 
 POLL_SECONDS = 0.3
 
+PATIENCE_SECONDS = 120.0
+"""For an API server that restarts in the middle of a run; pods go on measuring meanwhile."""
+
+LONGEST_PAUSE_SECONDS = 5.0
+
 CONFLICT, NOT_FOUND = 409, 404
+REFUSALS = (401, 403)
+PASSING = (429, 500, 502, 503, 504)
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:
@@ -55,13 +63,43 @@ def _path(kind: str, namespace: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
-def create(api: client.ApiClient, value: Any, *, namespace: str) -> JsonObject:
+def _patiently(call: Callable[[], JsonObject], *, clock: Callable[[], float]) -> JsonObject:
+    """Return what a call gives, once the API server is there for it.
+
+    A server that has just come back may refuse what it will allow a moment later, when it has
+    read the roles: a refusal is believed only where it was not away right before.
+
+    Raises:
+        ApiException: The server refuses; other faults are those of API_FAULTS.
+    """
+    deadline, pause, was_away = clock() + PATIENCE_SECONDS, 0.5, False
+    while True:
+        try:
+            return call()
+        except API_FAULTS as error:
+            status = getattr(error, "status", None)
+            passing = not status or status in PASSING or (was_away and status in REFUSALS)
+            if not passing or clock() > deadline:
+                raise
+            was_away = was_away or not status
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def create(
+    api: client.ApiClient,
+    value: Any,
+    *,
+    namespace: str,
+    clock: Callable[[], float] = time.monotonic,
+) -> JsonObject:
     """Create an object, or return the one that a launcher before us created.
 
     Args:
         api: Of a connection.
         value: A typed object.
         namespace: Of the run.
+        clock: Monotonic, seconds.
 
     Raises:
         BenchError: The server refuses, in its own words.
@@ -69,18 +107,19 @@ def create(api: client.ApiClient, value: Any, *, namespace: str) -> JsonObject:
     body: JsonObject = api.sanitize_for_serialization(value)  # type: ignore[no-untyped-call]
     kind, name = body["kind"], body["metadata"]["name"]
     place = f"{kind} {namespace}/{name}"
-    for attempt in range(5):
-        try:
-            return request_json(api, "POST", _path(kind, namespace), body=body)
-        except API_FAULTS as error:
-            status = getattr(error, "status", None)
-            if status == CONFLICT:
-                return read(api, kind, name, namespace=namespace) or {}
-            passing = not status or status in (429, 500, 502, 503, 504)
-            if not passing or attempt == 4:
-                raise api_error(error, place=place) from error
-            time.sleep(2**attempt / 2)
-    raise AssertionError("unreachable")
+    try:
+        return _patiently(
+            lambda: request_json(api, "POST", _path(kind, namespace), body=body), clock=clock
+        )
+    except API_FAULTS as error:
+        if getattr(error, "status", None) != CONFLICT:
+            raise api_error(error, place=place) from error
+        found = read(api, kind, name, namespace=namespace)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            raise InfrastructureError(
+                place, "is being removed by somebody else", "wait until it is gone, and run again"
+            ) from error
+        return found
 
 
 def read(api: client.ApiClient, kind: str, name: str, *, namespace: str) -> JsonObject | None:
@@ -98,7 +137,12 @@ def read(api: client.ApiClient, kind: str, name: str, *, namespace: str) -> Json
 
 
 def patch_state(
-    api: client.ApiClient, name: str, entries: dict[str, str], *, namespace: str
+    api: client.ApiClient,
+    name: str,
+    entries: dict[str, str],
+    *,
+    namespace: str,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Note how far a run is, in its state ConfigMap; other keys stay.
 
@@ -115,12 +159,17 @@ def patch_state(
         body={"data": entries},
         auth_settings=["BearerToken"],
     )
-    try:
+
+    def patch() -> JsonObject:
         answer = api.call_api(*request)
         data: bytes = answer.read() or b""  # type: ignore[no-untyped-call]
-        body = data.decode("utf-8", "replace")
         if answer.status >= 300:
+            body = data.decode("utf-8", "replace")
             raise ApiException(status=answer.status, reason=answer.reason, body=body)
+        return {}
+
+    try:
+        _patiently(patch, clock=clock)
     except API_FAULTS as error:
         raise api_error(error, place=f"ConfigMap {namespace}/{name}") from error
 

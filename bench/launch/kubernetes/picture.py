@@ -96,6 +96,8 @@ class Picture:
         jobs: By name.
         claims: Phase of each claim by name.
         notices: Events by (kind, name, reason), the newest of each.
+        prefix: Names of the run's objects begin with it; events of others are not kept.
+        others: Names of further objects whose events matter: a claim that outlives the run.
     """
 
     pods: dict[str, PodView] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class Picture:
     claims: dict[str, str] = field(default_factory=dict)
     notices: dict[tuple[str, str, str], Notice] = field(default_factory=dict)
     prefix: str = ""
-    """Names of the run's objects begin with it; events of others are not kept."""
+    others: frozenset[str] = frozenset()
 
     def take(self, change: Change) -> None:
         """Note a change.
@@ -155,7 +157,7 @@ class Picture:
     def _take_event(self, value: JsonObject) -> None:
         about = value.get("involvedObject") or value.get("regarding") or {}
         name = about.get("name", "")
-        if not name.startswith(self.prefix):
+        if not name.startswith(self.prefix) and name not in self.others:
             return
         notice = Notice(
             kind=about.get("kind", ""),

@@ -7,71 +7,38 @@ have ended are collected. So taking up a run whose launcher died is the same wal
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.agent.group import RepeatOutcome, rebuild_error
+from bench.agent.group import RepeatOutcome
 from bench.agent.site import Site
 from bench.errors import BenchError, InfrastructureError
 from bench.launch.assemble import assemble_repeat
 from bench.launch.campaign import Campaign
 from bench.launch.kubernetes import objects
 from bench.launch.kubernetes.blueprint import ExistingClaim
+from bench.launch.kubernetes.collect import counted, outcome_of, quiet_log
 from bench.launch.kubernetes.connect import Connection, JsonObject
-from bench.launch.kubernetes.diagnosis import diagnose
 from bench.launch.kubernetes.heartbeat import Heartbeat
 from bench.launch.kubernetes.logs import Follower, PodLog, read_logs
 from bench.launch.kubernetes.manifests import Manifests, build
 from bench.launch.kubernetes.observed import observe
+from bench.launch.kubernetes.parts import ClusterSite, Listener
 from bench.launch.kubernetes.picture import Picture, PodView
-from bench.launch.kubernetes.timing import waits_seconds
+from bench.launch.kubernetes.timing import Began, waits_seconds
+from bench.launch.kubernetes.waiting import Waiter
 from bench.launch.kubernetes.watch import Watcher
 from bench.results.store import RunKey, Store
 from bench.spec.plan import DatasetRef, Plan
 
-__all__ = ["ClusterRun", "ClusterSite", "Listener"]
-
-POLL_SECONDS = 0.5
-SETTLE_SECONDS = 20.0
-"""For the other pods to end and say why, once one of them has failed."""
+__all__ = ["ClusterRun"]
 
 LOG_SECONDS = 15.0
 """For the followed log to deliver its last lines after the pod has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told how far a run is.
-
-    Attributes:
-        event: Takes (repeat, rank, event) of ranks, summed up by the first pod.
-        making: Takes a preparing pod's events.
-        waiting: Takes what the run waits for, in a few words.
-    """
-
-    event: Callable[[int, int, dict[str, Any]], None]
-    making: Callable[[dict[str, Any]], None]
-    waiting: Callable[[str], None]
-
-
-@dataclass(slots=True)
-class ClusterSite:
-    """What is known of where a run was, for its document.
-
-    Attributes:
-        site: As the first pod of the first repeat saw it; None where none came to say.
-        observed: What the API says of pods, nodes and volumes.
-        image_digests: Of the images that really ran.
-    """
-
-    site: Site | None = None
-    observed: dict[str, Any] = field(default_factory=dict)
-    image_digests: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +74,7 @@ class ClusterRun:
     campaign: Campaign = field(default_factory=Campaign)
     _picture: Picture = field(default_factory=Picture)
     _intended: dict[str, JsonObject] = field(default_factory=dict)
+    _known: DatasetRef | None = None
 
     def steps(self) -> Generator[None, None, None]:
         """Run step by step: the data set, each repeat, and what the cluster says of it all.
@@ -114,7 +82,9 @@ class ClusterRun:
         Yields after the data set and after each repeat, so that others can run in between. A
         failure ends the steps and is in the campaign. Objects stay: see `remove`.
         """
-        self._picture.prefix = self._build(None).blueprint.names.base
+        blueprint = self._build(None).blueprint
+        self._picture.prefix = blueprint.names.base
+        self._picture.others = frozenset(filter(None, [blueprint.claim_name]))
         try:
             owner = self._create_all()
             with (
@@ -125,11 +95,19 @@ class ClusterRun:
                     run_id=self.plan.run_id,
                 ) as watcher,
             ):
-                self._prepare(watcher)
+                waiter = Waiter(
+                    connection=self.connection,
+                    namespace=self.namespace,
+                    cluster=self.plan.settings.cluster,
+                    picture=self._picture,
+                    watcher=watcher,
+                    told=self.listener.waiting,
+                )
+                self._prepare(waiter)
                 yield
                 self._create(self._build(owner).plan_config)
                 for repeat in range(self.plan.settings.repeats):
-                    if not self._repeat(watcher, owner, repeat):
+                    if not self._repeat(waiter, owner, repeat):
                         return
                     yield
             self.place.observed = observe(
@@ -144,7 +122,16 @@ class ClusterRun:
             self.campaign.error = self.campaign.error or error
 
     def remove(self, *, timeout_seconds: float = 90.0) -> list[str]:
-        """Remove the run's objects; return the names of those that are still there."""
+        """Remove the run's objects; return the names of those that are still there.
+
+        Goes on after one Ctrl-C: who has pressed it once may well do so again.
+        """
+        try:
+            return self._remove(timeout_seconds)
+        except KeyboardInterrupt:
+            return self._remove(timeout_seconds)
+
+    def _remove(self, timeout_seconds: float) -> list[str]:
         return objects.remove_run(
             self.connection.api_client,
             self.plan.run_id,
@@ -177,8 +164,10 @@ class ClusterRun:
         anchor = self._create(self._build(None).anchor)
         owner = str(anchor["metadata"]["uid"])
         manifests = self._build(owner)
+        state = objects.state_data(self._create(manifests.state))
+        if "dataset" in state:
+            self._known = DatasetRef.model_validate(state["dataset"])
         for value in (
-            manifests.state,
             manifests.claim,
             manifests.claim_template,
             manifests.service,
@@ -197,72 +186,13 @@ class ClusterRun:
             namespace=self.namespace,
         )
 
-    # Watching
+    # Preparing and measuring
 
-    def _pump(self, watcher: Watcher) -> None:
-        """Take all changes that have come, or wait a moment for one."""
-        change = watcher.next(timeout_seconds=POLL_SECONDS)
-        while change is not None:
-            self._picture.take(change)
-            change = watcher.next(timeout_seconds=0)
-
-    def _wait(
-        self, watcher: Watcher, job: str, log_of_first: Callable[[str], PodLog]
-    ) -> tuple[BenchError | None, Follower | None]:
-        """Wait for the end of a Job, following its first pod's log."""
-        follower: Follower | None = None
-        cluster = self.plan.settings.cluster
-        waited_for = ""
-        while True:
-            pods = self._picture.pods_of(job)
-            if follower is None and pods and pods[0].index == 0 and pods[0].started is not None:
-                log = log_of_first(pods[0].name)
-                follower = Follower(self.connection.api_client, namespace=self.namespace, log=log)
-                follower.start()
-            error = diagnose(self._picture, job, cluster, now=time.time())
-            if error is not None:
-                return error, follower
-            view = self._picture.jobs.get(job)
-            if view is not None and view.complete and self._all_ended(job):
-                return None, follower
-            if follower is None:
-                words = self._waits_for(job, pods)
-                if words != waited_for:
-                    waited_for = words
-                    self.listener.waiting(words)
-            self._pump(watcher)
-
-    def _all_ended(self, job: str) -> bool:
-        pods = self._picture.pods_of(job)
-        return bool(pods) and all(p.exit_code is not None or p.deleted for p in pods)
-
-    def _waits_for(self, job: str, pods: list[PodView]) -> str:
-        view = self._picture.jobs.get(job)
-        if view is not None and view.suspended:
-            return "the queue"
-        if not pods:
-            return "pods"
-        waiting = [pod for pod in pods if pod.started is None]
-        for pod in waiting:
-            if not pod.node:
-                return f"a node for {len(waiting)} of {len(pods)} pods"
-            return pod.waiting[0] or f"{len(waiting)} of {len(pods)} pods to start"
-        return "pods"
-
-    def _settle(self, watcher: Watcher, job: str) -> None:
-        """Give the pods of a failed Job time to end and to say why."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        started = [p.name for p in self._picture.pods_of(job) if p.started is not None]
-        while time.monotonic() < deadline:
-            pods = [self._picture.pods[name] for name in started]
-            if all(pod.exit_code is not None or pod.deleted for pod in pods):
-                return
-            self._pump(watcher)
-
-    # Preparing
-
-    def _prepare(self, watcher: Watcher) -> None:
+    def _prepare(self, waiter: Waiter) -> None:
         """Wait for the preparing Job, and take from it what the data set is."""
+        if self._known is not None:  # an earlier launcher has noted it; the pod may be gone
+            self.plan = self.plan.model_copy(update={"dataset": self._known})
+            return
         job = self._build(None).blueprint.names.prepare
         directory = self.scratch / "prepare"
         directory.mkdir(exist_ok=True)
@@ -272,7 +202,7 @@ class ClusterRun:
             return logs.setdefault(pod, PodLog(pod, directory, self.listener.making))
 
         begun = time.monotonic()
-        error, follower = self._wait(watcher, job, log_of)
+        error, follower = waiter.wait(job, log_of)
         ended = [p for p in self._picture.pods_of(job) if p.exit_code is not None]
         self._finish_logs(follower, [log_of(pod.name) for pod in ended])
         if error is not None:
@@ -289,9 +219,7 @@ class ClusterRun:
         self.plan = self.plan.model_copy(update={"dataset": dataset})
         self._note(dataset=dataset.model_dump(mode="json"), prepared=time.monotonic() - begun)
 
-    # Measuring
-
-    def _repeat(self, watcher: Watcher, owner: str, repeat: int) -> bool:
+    def _repeat(self, waiter: Waiter, owner: str, repeat: int) -> bool:
         """Measure or collect one repeat; return whether to go on."""
         manifests = self._build(owner)
         job = manifests.measure(repeat)
@@ -303,7 +231,7 @@ class ClusterRun:
         )
         directory = self.scratch / str(repeat)
         directory.mkdir()
-        began = _Began(created)
+        began = Began(created)
         logs: dict[str, PodLog] = {}
 
         def on_event(event: dict[str, Any]) -> None:
@@ -319,42 +247,29 @@ class ClusterRun:
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         outcome = RepeatOutcome()
         try:
-            error, follower = self._wait(watcher, name, log_of)
-            if error is not None:
-                self._settle(watcher, name)
-                error = (
-                    diagnose(self._picture, name, self.plan.settings.cluster, now=time.time())
-                    or error
-                )
-            counted = self._counted(name)
+            error, follower = waiter.wait(name, log_of)
+            pods = counted(self._picture.pods_of(name))
             self._finish_logs(
                 follower,
                 [
-                    log_of(pod.name) if pod.index == 0 else _quiet(logs, pod.name, directory)
-                    for pod in counted
+                    log_of(pod.name) if pod.index == 0 else quiet_log(logs, pod.name, directory)
+                    for pod in pods
                     if pod.exit_code is not None
                 ],
             )
-            outcome = self._outcome(directory, list(logs.values()), error)
+            # One that was replaced does not count, nor what is missing of it.
+            logs = {pod.name: logs[pod.name] for pod in pods if pod.name in logs}
+            outcome = outcome_of(self.plan, directory, list(logs.values()), error)
         except KeyboardInterrupt:
             outcome.interrupted = True
-            counted = self._counted(name)
-        self._keep(repeat, name, outcome, directory, logs, counted, began, started_at)
+            pods = counted(self._picture.pods_of(name))
+        self._keep(repeat, name, outcome, directory, logs, pods, began, started_at)
         if self.plan.storage.ephemeral is not None:
-            self._remove_job(watcher, name)
+            self._remove_job(waiter, name)
         elif not self.nodes:
             # Other nodes would be another measurement.
-            self.nodes = tuple(sorted({pod.node for pod in counted if pod.node}))
+            self.nodes = tuple(sorted({pod.node for pod in pods if pod.node}))
         return outcome.error is None and not outcome.interrupted
-
-    def _counted(self, job: str) -> list[PodView]:
-        """Return one pod for each index: the one that succeeded, else the newest."""
-        found: dict[int, PodView] = {}
-        for pod in self._picture.pods_of(job):
-            before = found.get(pod.index)
-            if before is None or before.phase != "Succeeded":
-                found[pod.index] = pod
-        return [found[index] for index in sorted(found)]
 
     def _finish_logs(self, follower: Follower | None, logs: list[PodLog]) -> None:
         if follower is not None:
@@ -366,30 +281,6 @@ class ClusterRun:
             logs=[log for log in logs if not log.whole],
         )
 
-    def _outcome(
-        self, directory: Path, logs: list[PodLog], error: BenchError | None
-    ) -> RepeatOutcome:
-        outcome = RepeatOutcome(error=error)
-        missing = [f"pod {log.pod}: {words}" for log in logs if (words := log.missing())]
-        for rank in range(self.plan.num_ranks):
-            names = [f"rank-{rank}.json", f"steps-{rank}", f"pieces-{rank}", f"replay-{rank}"]
-            if all((directory / one).exists() for one in names):
-                outcome.ranks[rank] = json.loads((directory / names[0]).read_text())
-        lost = self.plan.num_ranks - len(outcome.ranks)
-        if error is None and (missing or lost):
-            told = next((log.error for log in logs if log.error is not None), None)
-            outcome.error = (
-                rebuild_error(told)
-                if told is not None
-                else InfrastructureError(
-                    f"logs of {len(missing) or lost} pods",
-                    f"tables of {lost} of {self.plan.num_ranks} ranks did not arrive"
-                    + (f": {'; '.join(missing)[:800]}" if missing else ""),
-                    "see whether nodes rotate logs below 10 MiB, or measure less with --duration",
-                )
-            )
-        return outcome
-
     def _keep(
         self,
         repeat: int,
@@ -397,8 +288,8 @@ class ClusterRun:
         outcome: RepeatOutcome,
         directory: Path,
         logs: dict[str, PodLog],
-        counted: list[PodView],
-        began: _Began,
+        pods: list[PodView],
+        began: Began,
         started_at: str,
     ) -> None:
         """Put the repeat's document together and store its tables."""
@@ -406,7 +297,7 @@ class ClusterRun:
         first = min(sites, key=lambda site: int(site["index"]), default=None)
         site = Site.from_json(first) if first is not None else None
         self.place.site = self.place.site or site
-        self.place.image_digests |= {pod.image_id for pod in counted if pod.image_id}
+        self.place.image_digests |= {pod.image_id for pod in pods if pod.image_id}
         if len(self.place.image_digests) > 1 and outcome.error is None:
             outcome.error = InfrastructureError(
                 f"Job {job}",
@@ -426,8 +317,8 @@ class ClusterRun:
         view = self._picture.jobs.get(job)
         waits = {}
         if view is not None:
-            notices = self._picture.notices_of([pod.name for pod in counted], kind="Pod")
-            waits = waits_seconds(view, counted, notices)
+            notices = self._picture.notices_of([pod.name for pod in pods], kind="Pod")
+            waits = waits_seconds(view, pods, notices)
         if began.seconds is not None:
             waits["launch"] = began.seconds
         for one in sites:
@@ -450,7 +341,7 @@ class ClusterRun:
         self.campaign.error = outcome.error
         self.campaign.interrupted = outcome.interrupted
 
-    def _remove_job(self, watcher: Watcher, name: str) -> None:
+    def _remove_job(self, waiter: Waiter, name: str) -> None:
         """Remove a Job whose pods hold volumes of their own, before the next one needs room."""
         api = self.connection.api_client
         view = self._picture.jobs.get(name)
@@ -461,24 +352,4 @@ class ClusterRun:
         while time.monotonic() < deadline:
             if all(pod.deleted for pod in self._picture.pods_of(name)):
                 return
-            self._pump(watcher)
-
-
-@dataclass(slots=True)
-class _Began:
-    """When the measured phase began, by the launcher's clock."""
-
-    created: float
-    seconds: float | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            measuring = event["event"] == "phase" and event["phase"] == "measure"
-            if measuring and self.seconds is None:
-                self.seconds = time.monotonic() - self.created
-
-
-def _quiet(logs: dict[str, PodLog], pod: str, directory: Path) -> PodLog:
-    """Return the log of a pod whose progress the first pod tells."""
-    return logs.setdefault(pod, PodLog(pod, directory, lambda _: None))
+            waiter.pump()

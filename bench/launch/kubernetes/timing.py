@@ -6,10 +6,14 @@ Kubernetes stamps whole seconds, so each figure is right to a second; pulls are 
 from __future__ import annotations
 
 import re
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
 
 from bench.launch.kubernetes.picture import JobView, Notice, PodView
 
-__all__ = ["waits_seconds"]
+__all__ = ["Began", "waits_seconds"]
 
 PULLED = re.compile(r"\bin ((?:\d+(?:\.\d+)?(?:h|ms|us|µs|ns|m|s))+)")
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -48,3 +52,19 @@ def waits_seconds(job: JobView, pods: list[PodView], notices: list[Notice]) -> d
         if values:
             found[name] = max(values)
     return found
+
+
+@dataclass(slots=True)
+class Began:
+    """When the measured phase began, by the launcher's clock."""
+
+    created: float
+    seconds: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Take an event of the first pod, from any thread."""
+        with self._lock:
+            measuring = event["event"] == "phase" and event["phase"] == "measure"
+            if measuring and self.seconds is None:
+                self.seconds = time.monotonic() - self.created

@@ -35,9 +35,13 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 GIVE_UP_SECONDS = 300.0
 """An API server that is upgraded or restarted is back sooner."""
 
+REFUSED_SECONDS = 20.0
+"""An API server that has just started refuses everything until it has read the roles."""
+
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 5.0
 
 GONE = 410
+REFUSALS = (401, 403)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,25 +137,25 @@ class _Stream(threading.Thread):
         self._stop_event = stop
         self._opened: list[Any] = []
         self._known: dict[str, JsonObject] = {}
+        self._well = time.monotonic()
+        self._refused_since: float | None = None
 
     def run(self) -> None:
         version: str | None = None
-        pause, well = FIRST_PAUSE_SECONDS, time.monotonic()
+        pause = FIRST_PAUSE_SECONDS
         while not self._stop_event.is_set():
             try:
                 if version is None:
                     version = self._list()
                 version = self._watch(version)
-                pause, well = FIRST_PAUSE_SECONDS, time.monotonic()
+                pause = FIRST_PAUSE_SECONDS
             except API_FAULTS as error:
                 if self._stop_event.is_set():
                     return
                 if isinstance(error, ApiException) and error.status == GONE:
                     version = None
                     continue
-                lost = time.monotonic() - well > GIVE_UP_SECONDS
-                refused = isinstance(error, ApiException) and error.status in (401, 403)
-                if lost or refused:
+                if self._is_hopeless(error):
                     failure = api_error(error, place=f"watch of {self._kind}s")
                     self._changes.put(Change(kind="Error", value={}, error=failure))
                     return
@@ -159,6 +163,21 @@ class _Stream(threading.Thread):
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except ValueError:  # cut off in the middle of a line
                 version = None
+
+    def _is_hopeless(self, error: Exception) -> bool:
+        """Whether a fault has lasted for too long to be one that passes."""
+        now = time.monotonic()
+        if not (isinstance(error, ApiException) and error.status in REFUSALS):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        since = self._refused_since
+        refused = since is not None and now - since > REFUSED_SECONDS
+        return refused or now - self._well > GIVE_UP_SECONDS
+
+    def _note_well(self) -> None:
+        self._well = time.monotonic()
+        self._refused_since = None
 
     def shut_down(self) -> None:
         """Wake the thread from its read."""
@@ -178,6 +197,7 @@ class _Stream(threading.Thread):
             if not more:
                 break
             query["continue"] = more
+        self._note_well()
         for uid, item in self._known.items():
             if uid not in found:  # it went while nobody looked
                 self._changes.put(Change(kind=self._kind, value=item, deleted=True))
@@ -200,6 +220,7 @@ class _Stream(threading.Thread):
         ):
             if self._stop_event.is_set():
                 return version
+            self._note_well()
             told = json.loads(line)
             item = told["object"]
             if told["type"] == "ERROR":
