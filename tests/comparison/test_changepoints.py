@@ -89,7 +89,7 @@ def test_one_outlier_is_no_level() -> None:
         ([], []),
         ([1.0], []),
         ([1.0, 0.5, 1.0], []),
-        ([1.0, 1.0, 0.97, 0.97], []),  # beyond the least change, and still no certainty
+        ([1.0, 1.0, 0.97, 0.97 + 1e-9], []),  # beyond the least change, and still no certainty
     ],
 )
 def test_figures_without_spread_need_a_change_of_note(
