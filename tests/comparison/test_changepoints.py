@@ -89,12 +89,20 @@ def test_one_outlier_is_no_level() -> None:
         ([], []),
         ([1.0], []),
         ([1.0, 0.5, 1.0], []),
+        ([1.0, 1.0, 0.97, 0.97 + 1e-9], []),  # beyond the least change, and still no certainty
     ],
 )
 def test_figures_without_spread_need_a_change_of_note(
     values: list[float], places: list[int]
 ) -> None:
     assert found(values) == places
+
+
+def test_a_change_that_is_certain_and_small_is_none() -> None:
+    rng = np.random.default_rng(9)
+    values = np.repeat([0.0, -0.01], 20) + rng.normal(0, 0.0005, 40)
+    assert found(values) == []
+    assert found(values, min_magnitude=0.005) == [20]
 
 
 def test_what_is_not_finite_is_refused() -> None:

@@ -17,6 +17,7 @@ from made_cells import FIRST, drawn, made, write
 from made_runs import make_run, put_in
 
 from bench.cli import main as cli
+from bench.policy.gate import exit_code
 from bench.results.document import document_text, seal
 from bench.results.store import open_store
 
@@ -76,6 +77,21 @@ def test_the_gate_sets_the_exit_status(bench, candidate: dict, statuses: tuple[i
 
 CI = ("--gate", "ci")
 APPROVAL = ("--gate", "approval")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "codes"),
+    [
+        # without a gate, ci, approval
+        ({"regressed", "refused", "invalid", "inconclusive"}, (2, 1, 1)),
+        ({"refused", "invalid", "inconclusive", "improved"}, (2, 2, 2)),
+        ({"invalid", "inconclusive", "equivalent"}, (0, 4, 4)),
+        ({"inconclusive", "equivalent"}, (0, 0, 3)),
+        ({"improved", "equivalent"}, (0, 0, 0)),
+    ],
+)
+def test_exit_codes_have_an_order(verdicts: set[str], codes: tuple[int, ...]) -> None:
+    assert tuple(exit_code(verdicts, gate=gate) for gate in (None, "ci", "approval")) == codes
 
 
 def test_over_several_cells_the_worst_decides(bench) -> None:

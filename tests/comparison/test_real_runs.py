@@ -37,7 +37,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *("run", "smoke", "-s", "simulated", "-a", "none", "--repeats", "5"),
             *("--set", f"storage.simulated.bandwidth_bytes_per_second={int(rate * GB)}"),
             *("--set", "storage.simulated.jitter_seconds=0.0005"),
-            *("--duration", "2", "--results", name),
+            *("--duration", "0.5", "--results", name),
             cwd=folder,
         )
         assert done.returncode == 0, done.stderr

@@ -144,6 +144,12 @@ def test_hostile_names_stay_text_everywhere() -> None:
     assert "\x1b[31m" not in sink.getvalue()
 
 
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@x"])
+def test_no_name_is_a_formula_in_a_spreadsheet(name: str) -> None:
+    table = render(compared(side(workload=name), side(number=2, workload=name)), ".csv")
+    assert {line.partition(",")[0] for line in table.splitlines()[1:]} == {f"'{name}"}
+
+
 def made_history():
     runs = []
     for i in range(30):

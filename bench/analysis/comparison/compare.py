@@ -23,9 +23,9 @@ from bench.analysis.comparison.document import (
 from bench.analysis.comparison.metrics import compare_metrics
 from bench.analysis.comparison.sides import (
     Measured,
+    in_turns,
     invalid_because,
     measured,
-    pairs,
     unlike_inside,
 )
 from bench.analysis.comparison.words import overall_sentence, shown_value
@@ -256,7 +256,7 @@ def _notes(
     if worst:
         words = {"warm": "data came from a cache", "unknown": "whether from a cache is unknown"}
         yield Note(code="cache", text="; ".join(words[word] for word in sorted(worst)))
-    if pairs(*sides) is None and all(side.side.n > 1 for side in sides):
+    if not in_turns(*sides) and all(side.side.n > 1 for side in sides):
         yield Note(
             code="not_in_turns",
             text="not measured in turns: a drift between the two would look like a change",

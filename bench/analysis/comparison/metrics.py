@@ -80,13 +80,11 @@ def _entry(
     candidate = other.side.values.get(metric.name)
     if not baseline or not candidate:
         return None
-    partners = sides.pairs(one, other) if parameters.pairing == "auto" else None
-    if partners is not None:
-        candidate = [candidate[partners[position]] for position in range(len(baseline))]
+    is_paired = parameters.pairing == "auto" and sides.in_turns(one, other)
     scaled = [np.log(values) if metric.by_ratio else values for values in (baseline, candidate)]
-    test = statistics.welch if partners is None else statistics.paired
+    test = statistics.paired if is_paired else statistics.welch
     contrast = test(*scaled, lower_is_worse=metric.lower_is_worse)
-    return Entry(index, metric, baseline, candidate, contrast, partners is not None)
+    return Entry(index, metric, baseline, candidate, contrast, is_paired)
 
 
 def _family(

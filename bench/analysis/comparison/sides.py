@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,10 +18,10 @@ __all__ = [
     "METRICS",
     "Measured",
     "Metric",
+    "in_turns",
     "invalid_because",
     "measured",
     "noise",
-    "pairs",
     "unlike_inside",
 ]
 
@@ -241,26 +241,22 @@ def _shortened(words: Sequence[str], *, most: int = 3) -> str:
     return ", ".join(words[:most]) + more
 
 
-def pairs(baseline: Measured, candidate: Measured) -> Mapping[int, int] | None:
-    """Return baseline's repeat -> candidate's where both were measured in turns; None else.
+def in_turns(baseline: Measured, candidate: Measured) -> bool:
+    """Say whether both sides were measured in turns, so that repeats of equal rank are pairs.
 
     In turns: as many of each, and in the order of time every two neighbours are one of each
     side on the same nodes (A B B A, A B A B). Decided by clocks and names, never by figures.
     """
     if len(baseline.repeats) != len(candidate.repeats) or len(baseline.repeats) < 2:
-        return None
-    timed = [
-        (start, who, index, side.nodes[index])
+        return False
+    timed = sorted(
+        (start, who, nodes)
         for who, side in enumerate((baseline, candidate))
-        for index, start in enumerate(side.starts)
-    ]
-    if any(math.isnan(item[0]) for item in timed):
-        return None
-    timed.sort()
-    found: dict[int, int] = {}
-    for one, other in zip(timed[::2], timed[1::2], strict=True):
-        if one[1] == other[1] or one[3] != other[3]:
-            return None
-        first, second = sorted((one, other), key=lambda item: item[1])
-        found[first[2]] = second[2]
-    return found
+        for start, nodes in zip(side.starts, side.nodes, strict=True)
+    )
+    if any(math.isnan(start) for start, _, _ in timed):
+        return False
+    return all(
+        one[1] != other[1] and one[2] == other[2]
+        for one, other in zip(timed[::2], timed[1::2], strict=True)
+    )
