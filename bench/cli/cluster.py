@@ -281,7 +281,7 @@ def _document(arm: _Arm, run: ClusterRun) -> Run:
     storage = place.observed.get("storage")
     facts = dict(site.facts)
     if isinstance(storage, dict):
-        facts |= {key: storage[key] for key in ("storage_class", "driver") if key in storage}
+        facts |= {key: storage[key] for key in ("storage_class", "csi_drivers") if key in storage}
     site = replace(site, facts=facts)
     plan = run.plan if campaign.repeats else None
     digests = sorted(place.image_digests)
