@@ -19,6 +19,7 @@ from bench.analysis.intervals import summarize
 from bench.analysis.summary import sentence
 from bench.cli.follow import Follower
 from bench.cli.live import LiveLine, Progress
+from bench.cli.options import ClusterOptions, read_documents
 from bench.cli.outcome import conclude, present
 from bench.dataset.progress import Progress as MakeProgress
 from bench.errors import InfrastructureError, UsageError
@@ -46,64 +47,29 @@ from bench.launch.kubernetes.run import ClusterRun
 from bench.measure.host import unknown_host
 from bench.results.schema import Run
 from bench.results.store import RunKey, Store, open_store
-from bench.spec.division import division
-from bench.spec.load import load_storage, load_workload
-from bench.spec.overrides import plan_settings
 
-__all__ = ["ClusterOptions", "attach", "print_manifests", "read_draft", "run_on_cluster"]
+__all__ = ["attach", "print_manifests", "read_draft", "run_on_cluster"]
 
 REMOVE_SECONDS = 90.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterOptions:
-    """Where and how, beside the cell itself."""
-
-    context: str | None
-    kubeconfig: str | None
-    namespace: str | None
-    results: str
-    as_json: bool
-
-
-def read_draft(
-    *,
-    workload: str,
-    storage: str,
-    overrides: tuple[str, ...],
-    engine: str | None = None,
-    run_id: str | None = None,
-    **settings: Any,
-) -> Draft:
+def read_draft(**asked: Any) -> Draft:
     """Load the documents, apply overrides and check what can be checked without a cluster.
+
+    Args:
+        asked: As `bench.cli.options.read_documents` takes it.
 
     Raises:
         UsageError: Something is wrong with what the user wrote.
     """
-    if engine is not None:
-        overrides = (*overrides, f"storage.io.engine={engine}")
-    wanted, target = (
-        load_workload(workload, overrides=overrides),
-        load_storage(storage, overrides=overrides),
-    )
-    plan = plan_settings(overrides, **settings)
-    if "accelerator" not in plan.model_fields_set and (
-        plan.accelerator not in wanted.spec.accelerators
-    ):
-        plan = plan.model_copy(update={"accelerator": min(wanted.spec.accelerators)})
+    given = read_documents(**asked)
     return draft(
-        wanted,
-        target,
-        plan,
-        run_id=run_id or fresh_id(),
-        division=division(
-            declared_workload=load_workload(workload),
-            workload=wanted,
-            declared_storage=load_storage(storage),
-            storage=target,
-            settings=plan,
-        ),
-        overrides=overrides,
+        given.workload,
+        given.target,
+        given.settings,
+        run_id=fresh_id(),
+        division=given.division,
+        overrides=given.overrides,
     )
 
 

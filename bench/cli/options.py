@@ -13,13 +13,20 @@ from bench.agent.site import LocalSite, Site, open_site, open_store
 from bench.errors import UsageError
 from bench.launch.resolve import Cell, resolve_cell, target_root
 from bench.spec.division import division
-from bench.spec.documents import StorageTarget
+from bench.spec.documents import StorageTarget, Workload
 from bench.spec.load import load_storage, load_workload
 from bench.spec.overrides import plan_settings
 from bench.spec.plan import PlanSettings
 from bench.storage.object.store import ObjectStore
 
-__all__ = ["Request", "cell_options", "read_request"]
+__all__ = [
+    "ClusterOptions",
+    "Documents",
+    "Request",
+    "cell_options",
+    "read_documents",
+    "read_request",
+]
 
 Command = Callable[..., Any]
 
@@ -97,15 +104,45 @@ def _make_root(target: StorageTarget) -> Path | None:
     return root
 
 
-def read_request(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """Where and how, beside the cell itself."""
+
+    context: str | None
+    kubeconfig: str | None
+    namespace: str | None
+    results: str
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What the user wrote, with overrides applied, before any machine was asked.
+
+    Attributes:
+        workload: To run.
+        target: To run it on.
+        settings: Of the run, with an accelerator that the workload knows.
+        division: Certified or exploratory.
+        overrides: As given, those of options included.
+    """
+
+    workload: Workload
+    target: StorageTarget
+    settings: PlanSettings
+    division: Literal["certified", "exploratory"]
+    overrides: tuple[str, ...]
+
+
+def read_documents(
     *,
     workload: str,
     storage: str,
     overrides: tuple[str, ...],
     engine: str | None = None,
     **settings: Any,
-) -> Request:
-    """Load the documents, apply overrides and check that the cell can be measured here.
+) -> Documents:
+    """Load the documents and apply overrides.
 
     Args:
         workload: Name or file.
@@ -119,19 +156,45 @@ def read_request(
     """
     if engine is not None:
         overrides = (*overrides, f"storage.io.engine={engine}")
-    declared_workload, declared_storage = load_workload(workload), load_storage(storage)
+    declared_workload, declared_target = load_workload(workload), load_storage(storage)
     wanted = load_workload(workload, overrides=overrides)
-    plan: PlanSettings = plan_settings(overrides, **settings)
+    target = load_storage(storage, overrides=overrides)
+    plan = plan_settings(overrides, **settings)
     if "accelerator" not in plan.model_fields_set and (
         plan.accelerator not in wanted.spec.accelerators
     ):
         plan = plan.model_copy(update={"accelerator": min(wanted.spec.accelerators)})
-    target = load_storage(storage, overrides=overrides)
+    return Documents(
+        wanted,
+        target,
+        plan,
+        division(
+            declared_workload=declared_workload,
+            workload=wanted,
+            declared_storage=declared_target,
+            storage=target,
+            settings=plan,
+        ),
+        overrides,
+    )
+
+
+def read_request(**asked: Any) -> Request:
+    """Load the documents, apply overrides and check that the cell can be measured here.
+
+    Args:
+        asked: As `read_documents` takes it.
+
+    Raises:
+        UsageError: Something is wrong with what the user wrote.
+    """
+    given = read_documents(**asked)
+    target, plan = given.target, given.settings
     if plan.nodes > 1:
         raise UsageError(
             "--nodes",
             f"{plan.nodes} nodes cannot be measured by the local launcher",
-            "use --gpus-per-node on this machine",
+            "use --gpus-per-node on this machine, or --launcher kubernetes",
         )
     root = _make_root(target)
     store = open_store(target.spec)
@@ -140,7 +203,7 @@ def read_request(
     memory_fs = site.mount is not None and site.mount.fs_type in ("tmpfs", "ramfs")
     usable = site.host.usable_memory_bytes
     cell = resolve_cell(
-        wanted,
+        given.workload,
         target,
         plan,
         memory_bytes=usable,
@@ -150,14 +213,8 @@ def read_request(
         cell=cell,
         root=root,
         store=store,
-        division=division(
-            declared_workload=declared_workload,
-            workload=wanted,
-            declared_storage=declared_storage,
-            storage=target,
-            settings=plan,
-        ),
-        overrides=overrides,
+        division=given.division,
+        overrides=given.overrides,
         local=local,
         site=site,
     )

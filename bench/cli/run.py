@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from rich.console import Console
@@ -18,7 +18,7 @@ from bench.analysis.summary import sentence
 from bench.analysis.wording import rate
 from bench.cli.follow import Follower
 from bench.cli.live import LiveLine
-from bench.cli.options import Request, cell_options, read_request
+from bench.cli.options import ClusterOptions, Request, cell_options, read_request
 from bench.cli.outcome import conclude, present
 from bench.dataset.generate import ensure
 from bench.dataset.manifest import Manifest
@@ -107,7 +107,13 @@ def command(  # noqa: PLR0913 - options of a command
             asked,
             storage,
             dry_run=dry_run,
-            options=ClusterPlace(context, kubeconfig, namespace, results, as_json),
+            options=ClusterOptions(
+                context=context,
+                kubeconfig=kubeconfig,
+                namespace=namespace,
+                results=results,
+                as_json=as_json,
+            ),
         )
         return
     if len(storage) > 1:
@@ -131,23 +137,13 @@ def command(  # noqa: PLR0913 - options of a command
     conclude(run, campaign)
 
 
-class ClusterPlace(NamedTuple):
-    """Options of a run on a cluster, in the order of `bench.cli.cluster.ClusterOptions`."""
-
-    context: str | None
-    kubeconfig: str | None
-    namespace: str | None
-    results: str
-    as_json: bool
-
-
 def _needs_cluster(storage: tuple[str, ...], overrides: tuple[str, ...]) -> bool:
     kinds = {load_storage(name, overrides=overrides).spec.kind for name in storage}
     return bool(kinds & {"pvc", "ephemeral"})
 
 
 def _on_cluster(
-    asked: dict[str, Any], storage: tuple[str, ...], *, dry_run: bool, options: ClusterPlace
+    asked: dict[str, Any], storage: tuple[str, ...], *, dry_run: bool, options: ClusterOptions
 ) -> None:
     from bench.cli import cluster  # the client takes half a second to import
 
@@ -155,7 +151,7 @@ def _on_cluster(
     if dry_run:
         cluster.print_manifests(found)
         return
-    cluster.run_on_cluster(found, cluster.ClusterOptions(**options._asdict()))
+    cluster.run_on_cluster(found, options)
 
 
 def _show_curve(run: Run) -> None:
