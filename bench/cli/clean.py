@@ -11,9 +11,10 @@ import click
 from bench.errors import InfrastructureError, UsageError
 from bench.launch.kubernetes import names as n
 from bench.launch.kubernetes import objects
-from bench.launch.kubernetes.connect import API_FAULTS, Connection, api_error, connect
+from bench.launch.kubernetes.connect import API_FAULTS, Connection, JsonObject, api_error, connect
 from bench.launch.kubernetes.heartbeat import HEARTBEAT_SECONDS
 from bench.launch.kubernetes.names import Names
+from bench.launch.kubernetes.picture import instant
 from bench.results.ids import is_id
 
 __all__ = ["command"]
@@ -93,9 +94,12 @@ def _find(connection: Connection, namespace: str) -> dict[str, _Found]:
         raise api_error(error, place=f"namespace {namespace}") from error
     found: dict[str, _Found] = {}
     for item in left:
-        one = found.setdefault(item["metadata"]["labels"][n.RUN_ID], _Found())
+        one = found.setdefault(_run_of(item), _Found())
         one.kinds[item["kind"]] = one.kinds.get(item["kind"], 0) + 1
     for run_id, one in found.items():
+        # A run that is just being created has no state yet.
+        made = [instant(i["metadata"]["creationTimestamp"]) for i in left if _run_of(i) == run_id]
+        one.quiet_seconds = time.time() - max(filter(None, made), default=0.0)
         state = objects.read(
             connection.api_client, "ConfigMap", Names(run_id).state, namespace=namespace
         )
@@ -103,6 +107,10 @@ def _find(connection: Connection, namespace: str) -> dict[str, _Found]:
         if alive is not None:
             one.quiet_seconds = time.time() - float(json.loads(alive))
     return found
+
+
+def _run_of(item: JsonObject) -> str:
+    return str(item["metadata"]["labels"][n.RUN_ID])
 
 
 def _remove(connection: Connection, run_id: str, namespace: str) -> None:

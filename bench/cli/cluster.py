@@ -22,7 +22,7 @@ from bench.cli.live import LiveLine, Progress
 from bench.cli.options import ClusterOptions, read_documents
 from bench.cli.outcome import conclude, present
 from bench.dataset.progress import Progress as MakeProgress
-from bench.errors import InfrastructureError, UsageError
+from bench.errors import InfrastructureError, ResultsError, UsageError
 from bench.launch.campaign import scratch_directory
 from bench.launch.document import fresh_id, plan_summary, run_document
 from bench.launch.kubernetes import objects
@@ -157,11 +157,19 @@ def _measure(
             scratch = stack.enter_context(scratch_directory(options.results, arm.draft.plan.run_id))
             runs.append(_cluster_run(arm, connection, namespace, store, scratch, line, held))
         interleave(runs)
+        stored: list[Run] = []
         try:
             # Stored before anything is removed: a launcher that dies in between loses nothing.
-            documents = [
-                _stored(arm, run, held, store) for arm, run in zip(arms, runs, strict=True)
-            ]
+            for arm, run in zip(arms, runs, strict=True):
+                stored.append(_stored(arm, run, held, store))
+        except ResultsError as error:
+            names = ", ".join(arm.draft.plan.run_id for arm in arms[len(stored) :])
+            raise ResultsError(
+                error.place,
+                error.problem,
+                f"the run is still in the cluster: mend that, then `bench attach {names} "
+                f"-n {namespace}`",
+            ) from error
         except KeyboardInterrupt:
             for run in runs:
                 run.remove(timeout_seconds=REMOVE_SECONDS)
@@ -169,7 +177,7 @@ def _measure(
         line.update(Progress(phase="clean-up"))
         for run in runs:
             left += run.remove(timeout_seconds=REMOVE_SECONDS)
-    for document in documents:
+    for document in stored:
         present(document, store, as_json=options.as_json)
     if left:
         remains = InfrastructureError(
@@ -183,7 +191,9 @@ def _measure(
         Console(stderr=True).print(
             f"note: {remains}", highlight=False, markup=False, soft_wrap=True
         )
-    for document, run in zip(documents, runs, strict=True):
+    # An arm that was only stopped because of another one says less than that other one.
+    concluded = sorted(zip(stored, runs, strict=True), key=lambda d: d[1].campaign.error is None)
+    for document, run in concluded:
         conclude(document, run.campaign)
 
 

@@ -123,6 +123,8 @@ def send_tables(outcome: RepeatOutcome, scratch: Path, write: Write) -> list[str
             continue
         for event in events:
             write(event)
+    if omitted:
+        write({"event": "omitted", "tables": omitted})
     return omitted
 
 

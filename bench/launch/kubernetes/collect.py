@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.agent.group import RepeatOutcome, rebuild_error
+from bench.agent.pod.codes import LOG_BUDGET_BYTES
 from bench.errors import BenchError, InfrastructureError
 from bench.launch.kubernetes.logs import PodLog
 from bench.launch.kubernetes.picture import PodView
@@ -37,25 +38,36 @@ def outcome_of(
         error: What ended the Job; None where it ended well.
     """
     outcome = RepeatOutcome(error=error)
-    missing = [f"pod {log.pod}: {words}" for log in logs if (words := log.missing())]
     for rank in range(plan.num_ranks):
         names = [f"rank-{rank}.json", f"steps-{rank}", f"pieces-{rank}", f"replay-{rank}"]
         if all((directory / one).exists() for one in names):
             outcome.ranks[rank] = json.loads((directory / names[0]).read_text())
     lost = plan.num_ranks - len(outcome.ranks)
-    if error is None and (missing or lost):
+    placed = any(log.site is not None for log in logs)
+    # Lines that only told of progress may be lost: tables have checksums of their own.
+    if error is None and (lost or not placed):
         told = next((log.error for log in logs if log.error is not None), None)
-        outcome.error = (
-            rebuild_error(told)
-            if told is not None
-            else InfrastructureError(
-                f"logs of {len(missing) or lost} pods",
-                f"tables of {lost} of {plan.num_ranks} ranks did not arrive"
-                + (f": {'; '.join(missing)[:800]}" if missing else ""),
-                "see whether nodes rotate logs below 10 MiB, or measure less with --duration",
-            )
-        )
+        outcome.error = rebuild_error(told) if told is not None else _incomplete(plan, lost, logs)
+    if not placed:
+        outcome.ranks.clear()  # nobody knows what they ran on
     return outcome
+
+
+def _incomplete(plan: Plan, lost: int, logs: list[PodLog]) -> BenchError:
+    omitted = sorted(name for log in logs for name in log.omitted)
+    if omitted:
+        return InfrastructureError(
+            f"tables of {lost} of {plan.num_ranks} ranks",
+            f"do not fit into the {LOG_BUDGET_BYTES >> 20} MiB of log that a pod may send: "
+            f"{', '.join(omitted[:8])}",
+            "measure less with --duration or --steps, or use a larger storage.io.block_bytes",
+        )
+    missing = [f"pod {log.pod}: {words}" for log in logs if (words := log.missing())]
+    return InfrastructureError(
+        f"tables of {lost} of {plan.num_ranks} ranks",
+        f"did not arrive; missing of {'; of '.join(missing)[:800] or 'nothing that was sent'}",
+        "see whether nodes rotate logs below 10 MiB, or measure less with --duration",
+    )
 
 
 def quiet_log(logs: dict[str, PodLog], pod: str, directory: Path) -> PodLog:

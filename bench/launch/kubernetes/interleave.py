@@ -34,11 +34,15 @@ def _alternate(arms: Sequence[ClusterRun], steps: Sequence[Generator[None, None,
         for index in list(order):
             nodes = next((arm.nodes for arm in arms if arm.nodes), ())
             arms[index].nodes = arms[index].nodes or nodes
-            if next(steps[index], steps) is steps:
+            try:
+                next(steps[index])
+            except StopIteration:
                 order.remove(index)
-            if arms[index].campaign.error is not None or arms[index].campaign.interrupted:
+            campaign = arms[index].campaign
+            if campaign.error is not None or campaign.interrupted:
+                # The others' repeats stand, but they are fewer than planned: no arm is whole.
                 for arm in arms:
-                    arm.campaign.interrupted |= arms[index].campaign.interrupted
+                    arm.campaign.interrupted |= campaign.interrupted or arm is not arms[index]
                 return
         if made:
             order.reverse()

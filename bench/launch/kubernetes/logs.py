@@ -45,6 +45,7 @@ class PodLog:
         dataset: What a preparing pod says of the data set.
         error: The pod's last words, where it failed.
         total: Lines that it wrote; None where its end did not come.
+        omitted: Tables that the pod did not send, since its log may take no more.
     """
 
     pod: str
@@ -55,12 +56,18 @@ class PodLog:
     error: dict[str, Any] | None = None
     total: int | None = None
     problems: list[str] = field(default_factory=list)
+    omitted: tuple[str, ...] = ()
     files: set[str] = field(default_factory=set)
     _seen: set[int] = field(default_factory=set)
     _parts: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, line: Line) -> None:
-        """Note one line; lines that come again are passed over."""
+        """Note one line, from any thread; lines that come again are passed over."""
+        with self._lock:
+            self._take(line)
+
+    def _take(self, line: Line) -> None:
         if line.sequence in self._seen:
             return
         self._seen.add(line.sequence)
@@ -74,6 +81,8 @@ class PodLog:
                 self.dataset = event
             case "error":
                 self.error = event
+            case "omitted":
+                self.omitted = tuple(event["tables"])
             case "end":
                 self.total = int(event["lines"])
             case _:

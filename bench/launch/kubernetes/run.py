@@ -111,7 +111,7 @@ class ClusterRun:
                 self._create(self._build(owner).plan_config)
                 for repeat in range(self.plan.settings.repeats):
                     if not self._repeat(waiter, owner, repeat):
-                        return
+                        break
                     yield
             self.place.observed = observe(
                 self.connection,
@@ -315,8 +315,6 @@ class ClusterRun:
         if first is not None and plan.storage.ephemeral is not None:
             dataset = DatasetRef.model_validate(first["dataset"])
             plan = self.plan = plan.model_copy(update={"dataset": dataset})
-        if site is None:
-            outcome.ranks.clear()
         document, tables = assemble_repeat(
             plan, outcome, directory, site, index=repeat, started_at=started_at
         )
