@@ -17,6 +17,9 @@ __all__ = ["Coordinator"]
 
 HELLO_TIMEOUT_SECONDS = 30.0
 
+BACKLOG = 1024
+"""All pods come at once."""
+
 OnEvent = Callable[[int, dict[str, Any]], None]
 
 
@@ -67,17 +70,15 @@ class Coordinator:
     def listen(self, host: str, port: int) -> int:
         """Listen; return the port, for tests that ask for any.
 
+        Args:
+            host: Address of one interface; empty for all.
+            port: 0 for any that is free.
+
         Raises:
             InfrastructureError: The port is taken.
         """
-        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         try:
-            self._server = socket.create_server(
-                (host, port),
-                family=family,
-                backlog=1024,
-                dualstack_ipv6=family is socket.AF_INET6,
-            )
+            self._server = _listen(host, port)
         except OSError as error:
             raise InfrastructureError(
                 PLACE, f"port {port} cannot be listened on ({error.strerror})"
@@ -252,6 +253,16 @@ class Coordinator:
             self._state.pods[index].lost = True
             self._changed.notify_all()
         lines.sock.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen for both families where the pod has both; it may have either alone."""
+    if not host and socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+            )
+    return socket.create_server((host, port), backlog=BACKLOG)
 
 
 def _counted(numbers: list[int], what: str) -> str:

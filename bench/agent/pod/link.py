@@ -99,6 +99,7 @@ def _come(
     deadline = time.monotonic() + timeout_seconds
     pause = threading.Event()
     while True:
+        sock = None
         try:
             sock = socket.create_connection(address, timeout=max(0.1, deadline - time.monotonic()))
             lines = Lines(sock)
@@ -106,7 +107,10 @@ def _come(
             lines.send(hello | {"plan": identity.plan, "tool": identity.tool})
             answer = lines.receive()
             answered = time.time()
+            break
         except OSError as error:
+            if sock is not None:
+                sock.close()
             if time.monotonic() > deadline:
                 raise InfrastructureError(
                     PLACE,
@@ -115,8 +119,6 @@ def _come(
                     "see whether it runs, and whether a network policy keeps pods apart",
                 ) from error
             pause.wait(RETRY_SECONDS)
-            continue
-        break
     if answer is None:
         sock.close()
         raise PeerLost(PLACE, "the first pod hung up", "see its log")
