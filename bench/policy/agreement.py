@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 from typing import Literal
 
+from bench.analysis.comparison.statistics import interval, welch
 from bench.analysis.intervals import CONFIDENCE, counted
 from bench.analysis.wording import percent, rate
 from bench.results.fingerprint import differences
@@ -122,24 +123,17 @@ def _nothing(name: str, margin: float, why: str) -> MetricAgreement:
 
 
 def _welch(first: Sequence[float], again: Sequence[float]) -> tuple[float, float, float] | None:
-    """Return the difference of means with its 90 % Welch t interval; None for single values.
-
-    Degrees of freedom by Welch and Satterthwaite (Biometrika 34, 1947).
-    """
-    from scipy.special import stdtrit
-
+    """Return the difference of means with its 90 % Welch t interval; None for single values."""
     if len(first) < 2 or len(again) < 2:
         return None
-    difference = fmean(again) - fmean(first)
-    parts = [variance(values) / len(values) for values in (first, again)]
-    total = sum(parts)
-    if total == 0:  # no spread, so no interval; but no stall at all, twice, is the same
+    found = welch(first, again, lower_is_worse=False)
+    difference = float(found.harm)
+    if math.isnan(
+        found.error
+    ):  # no spread, so no interval; but no stall at all, twice, is the same
         return None if difference else (0.0, 0.0, 0.0)
-    freedom = total**2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (first, again), strict=True)
-    )
-    half = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
-    return difference, difference - half, difference + half
+    low, high = interval(found, confidence=CONFIDENCE)
+    return difference, float(low), float(high)
 
 
 def _judged(

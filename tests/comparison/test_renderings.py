@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -24,7 +22,6 @@ from bench.report.history import render as render_history
 
 DAY = timedelta(days=1)
 HOSTILE = "<script>alert(1)</script>\"'|`*_[x](http://y) &amp; @all \x1b[31m\n# head =cmd()"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def side(mean: float = 1.9e9, *, number: int = 1, cv: float = 0.01, n: int = 5, **more):
@@ -173,17 +170,6 @@ def test_history_in_every_format(golden: Callable) -> None:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        words = "no chromium: the pages were NOT looked at in a browser"
-        if os.environ.get("CI") == "true":
-            pytest.fail(words)
-        pytest.skip(words)
-    return found
 
 
 @pytest.mark.parametrize("kind", ["comparison", "hostile", "history"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from made_runs import make_run, put_in, tables_in
 from bench.report.page import render_page
 from bench.results.store import open_store
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -39,17 +37,6 @@ document.getElementById("page").onload = (event) => {{
 }};
 </script></body></html>
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        words = "no chromium: the page was NOT looked at in a browser"
-        if os.environ.get("CI") == "true":
-            pytest.fail(words)
-        pytest.skip(words)
-    return found
 
 
 @pytest.fixture(scope="module")
